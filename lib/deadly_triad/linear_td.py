@@ -1,0 +1,299 @@
+r"""Linear TD(0), expected and sampled: the parameter view.
+
+With values $v_\theta = \Phi \theta$, states drawn from a weighting $d$ and transitions from the target policy, one expected step is
+
+$$\theta' = \theta + \alpha (b - A \theta), \qquad A = \Phi^\top D (I - \gamma P_\pi) \Phi, \qquad b = \Phi^\top D r_\pi,$$
+
+with $D = \operatorname{diag}(d)$ (Sutton & Barto 2018, sec. 9.4 and 11.1; Sutton, Mahmood & White 2016, sec. 2). The matrix
+$D (I - \gamma P_\pi)$ is called the key matrix.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from deadly_triad.fixed_point import Trace, check_finite, iterate
+from deadly_triad.mdp import (
+    MDP,
+    check_discount,
+    check_distribution,
+    check_policy,
+    check_stochastic,
+    importance_ratios,
+    policy_rewards,
+    policy_transitions,
+    stationary_distribution,
+)
+from deadly_triad.stability import check_step_size
+
+ESCAPED = 1e100
+"""A sampled run whose parameters pass this size has diverged and is held where it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class LinearTD:
+    r"""Expected linear TD(0) on a Markov chain with rewards.
+
+    Attributes:
+        features: $\Phi$, shape (n, k); row s is $\phi(s)$.
+        weighting: $d$, the distribution of the states that are updated, shape (n,).
+        transitions: $P_\pi$, shape (n, n).
+        rewards: $r_\pi$, shape (n,).
+        discount: $\gamma$, in [0, 1).
+
+    Raises:
+        ValueError: if a shape does not fit, `weighting` or a row of `transitions` is no distribution, or the discount is not in [0, 1).
+    """
+
+    features: Float[np.ndarray, "n k"]
+    weighting: Float[np.ndarray, " n"]
+    transitions: Float[np.ndarray, "n n"]
+    rewards: Float[np.ndarray, " n"]
+    discount: float
+
+    def __post_init__(self) -> None:
+        check_stochastic("transitions", self.transitions)
+        n = len(self.transitions)
+        if self.features.ndim != 2 or self.features.shape[0] != n or self.features.shape[1] == 0:
+            raise ValueError(f"features must have shape (n, k) with n = {n} rows, got {self.features.shape}")
+        for name, vector in (("weighting", self.weighting), ("rewards", self.rewards)):
+            if vector.shape != (n,):
+                raise ValueError(f"{name} must have shape ({n},), got {vector.shape}")
+        check_finite("features", self.features)
+        check_finite("rewards", self.rewards)
+        check_distribution("weighting", self.weighting)
+        check_discount(self.discount)
+
+    @property
+    def key_matrix(self) -> Float[np.ndarray, "n n"]:
+        r"""$D (I - \gamma P_\pi)$, shape (n, n)."""
+        return self.weighting[:, None] * (np.eye(len(self.weighting)) - self.discount * self.transitions)
+
+    @property
+    def A(self) -> Float[np.ndarray, "k k"]:
+        r"""$\Phi^\top D (I - \gamma P_\pi) \Phi$, shape (k, k)."""
+        return self.features.T @ self.key_matrix @ self.features
+
+    @property
+    def b(self) -> Float[np.ndarray, " k"]:
+        r"""$\Phi^\top D r_\pi$, shape (k,)."""
+        return self.features.T @ (self.weighting * self.rewards)
+
+    @property
+    def true_values(self) -> Float[np.ndarray, " n"]:
+        r"""$v_\pi = (I - \gamma P_\pi)^{-1} r_\pi$, what the features try to represent, shape (n,)."""
+        return np.linalg.solve(np.eye(len(self.rewards)) - self.discount * self.transitions, self.rewards)
+
+
+def linear_td(
+    mdp: MDP,
+    features: Float[np.ndarray, "S k"],
+    *,
+    target: Float[np.ndarray, "S A"],
+    weighting: Float[np.ndarray, " S"],
+) -> LinearTD:
+    """Expected TD(0) for the values of `target` when states are drawn from `weighting` and importance sampling corrects the actions.
+
+    Args:
+        mdp: the decision process.
+        features: one row a state, shape (S, k).
+        target: the policy to evaluate, shape (S, A).
+        weighting: distribution of the updated states, shape (S,); for on-policy TD the stationary distribution of `target`, for
+            off-policy TD that of the behaviour policy.
+
+    Raises:
+        ValueError: if an argument does not fit the MDP; the message names it.
+    """
+    return LinearTD(features, weighting, policy_transitions(mdp, target), policy_rewards(mdp, target), mdp.discount)
+
+
+def td_fixed_point(system: LinearTD) -> Float[np.ndarray, " k"]:
+    r"""$\theta_{TD}$ with $A \theta_{TD} = b$, the one of least norm if there are several, shape (k,).
+
+    Raises:
+        ValueError: if no parameter solves $A \theta = b$.
+    """
+    A, b = system.A, system.b
+    theta = np.linalg.lstsq(A, b, rcond=1e-12)[0]
+    if np.max(np.abs(A @ theta - b)) > 1e-8 * (np.abs(b).max() + np.abs(A).max() * np.abs(theta).max()):
+        raise ValueError("system has no TD fixed point: A is singular and b does not lie in its range")
+    return theta
+
+
+def expected_update(system: LinearTD, step_size: float) -> Float[np.ndarray, "k k"]:
+    r"""Matrix $I - \alpha A$ that carries the parameter error one expected TD(0) step on.
+
+    The error $\epsilon_t = \theta_t - \theta_{TD}$ obeys $\epsilon_{t+1} = (I - \alpha A)\,\epsilon_t$ (Sutton & Barto 2018, sec. 9.4).
+
+    Raises:
+        ValueError: if `step_size` is not positive and finite.
+    """
+    check_step_size(step_size)
+    A = system.A
+    return np.eye(len(A)) - step_size * A
+
+
+def expected_iteration(system: LinearTD, start: Float[np.ndarray, " k"], *, step_size: float, n_steps: int) -> Trace:
+    r"""The parameters $\theta_0, …, \theta_T$ of expected TD(0), $\theta_{t+1} = \theta_t + \alpha (b - A \theta_t)$.
+
+    It is semi-gradient dynamic programming: each step sweeps all states at once. The trace ends early only at an exact fixed point or
+    when the parameters leave the range of floating point.
+
+    Raises:
+        ValueError: if `start` does not have shape (k,), or `step_size` or `n_steps` is not positive.
+    """
+    _check_start(system.features, start)
+    update, drift = expected_update(system, step_size), step_size * system.b
+    return iterate(lambda theta: update @ theta + drift, start, tolerance=0.0, max_steps=n_steps)
+
+
+def projection(system: LinearTD) -> Float[np.ndarray, "n n"]:
+    r"""$\Pi = \Phi (\Phi^\top D \Phi)^{+} \Phi^\top D$: onto the span of the features, orthogonal in the weighted inner product.
+
+    Raises:
+        ValueError: if two different value functions of the span agree on all states with positive weight: then no projection is
+            singled out. Coverage (every weight positive) excludes that.
+    """
+    root = np.sqrt(system.weighting)[:, None]
+    if np.linalg.matrix_rank(root * system.features) < np.linalg.matrix_rank(system.features):
+        raise ValueError("weighting must be positive on enough states to tell the value functions of the span apart")
+    return system.features @ np.linalg.pinv(root * system.features) * root.T
+
+
+@dataclass(frozen=True, eq=False)
+class Transitions:
+    """Sampled transitions, each array of shape (N,): state, action, expected reward of the pair, next state."""
+
+    states: Int[np.ndarray, " N"]
+    actions: Int[np.ndarray, " N"]
+    rewards: Float[np.ndarray, " N"]
+    next_states: Int[np.ndarray, " N"]
+
+
+def sample_transitions(
+    mdp: MDP,
+    behaviour: Float[np.ndarray, "S A"],
+    weighting: Float[np.ndarray, " S"],
+    n_samples: int,
+    rng: np.random.Generator,
+) -> Transitions:
+    """Independent transitions: states from `weighting`, actions from `behaviour`, next states from the MDP.
+
+    Raises:
+        ValueError: if an argument does not fit the MDP or `n_samples` is not positive.
+    """
+    check_policy("behaviour", mdp, behaviour)
+    if weighting.shape != (mdp.n_states,):
+        raise ValueError(f"weighting must have shape ({mdp.n_states},), got {weighting.shape}")
+    check_distribution("weighting", weighting)
+    _check_positive("n_samples", n_samples)
+    states = _draw(np.broadcast_to(weighting, (n_samples, mdp.n_states)), rng)
+    return _step(mdp, behaviour, states, rng)
+
+
+@dataclass(frozen=True, eq=False)
+class SampledTD:
+    """Parameters of several independent runs of sampled TD(0).
+
+    Attributes:
+        steps: the step numbers that were kept, shape (T,).
+        parameters: the parameters after those steps, shape (R, T, k).
+        escaped: which runs passed `ESCAPED`; they are held at the last parameters before it, shape (R,).
+    """
+
+    steps: Int[np.ndarray, " T"]
+    parameters: Float[np.ndarray, "R T k"]
+    escaped: Bool[np.ndarray, " R"]
+
+
+def sampled_td(
+    mdp: MDP,
+    features: Float[np.ndarray, "S k"],
+    *,
+    target: Float[np.ndarray, "S A"],
+    behaviour: Float[np.ndarray, "S A"],
+    start: Float[np.ndarray, " k"],
+    step_size: float,
+    n_steps: int,
+    n_runs: int,
+    rng: np.random.Generator,
+    importance_sampling: bool = True,
+    keep_every: int = 1,
+) -> SampledTD:
+    r"""Off-policy TD(0) along trajectories of the behaviour policy, many independent runs at once.
+
+    Each run starts in a state from the stationary distribution of `behaviour` and makes, at each step, the update
+    $\theta \mathrel{+}= \alpha \rho (r + \gamma \theta^\top \phi' - \theta^\top \phi) \phi$ with
+    $\rho = \pi(a | s) / b(a | s)$ (Sutton & Barto 2018, eq. 11.2), or with $\rho = 1$ if `importance_sampling` is off.
+
+    Args:
+        mdp: the decision process.
+        features: $\Phi$, shape (S, k).
+        target: $\pi$, shape (S, A).
+        behaviour: $b$, shape (S, A).
+        start: $\theta_0$, shape (k,).
+        step_size: $\alpha$.
+        n_steps: transitions per run.
+        n_runs: number of runs, R.
+        rng: source of all randomness.
+        importance_sampling: whether the ratio corrects the update.
+        keep_every: keep the parameters of every so many steps (and of step 0).
+
+    Raises:
+        ValueError: if an argument does not fit the MDP or is not positive, if `behaviour` does not cover `target`, or if `behaviour`
+            has no unique stationary distribution.
+    """
+    for name, number in (("n_steps", n_steps), ("n_runs", n_runs), ("keep_every", keep_every)):
+        _check_positive(name, number)
+    check_step_size(step_size)
+    check_policy("target", mdp, target)
+    check_policy("behaviour", mdp, behaviour)
+    if features.ndim != 2 or len(features) != mdp.n_states:
+        raise ValueError(f"features must have shape (S, k) with S = {mdp.n_states}, got {features.shape}")
+    check_finite("features", features)
+    _check_start(features, start)
+    ratios = importance_ratios(target, behaviour) if importance_sampling else np.ones_like(target)
+
+    weighting = stationary_distribution(policy_transitions(mdp, behaviour))
+    states = _draw(np.broadcast_to(weighting, (n_runs, mdp.n_states)), rng)
+    theta = np.tile(np.asarray(start, dtype=float), (n_runs, 1))
+    escaped = np.zeros(n_runs, dtype=bool)
+    steps = np.arange(0, n_steps + 1, keep_every)
+    kept = np.empty((n_runs, len(steps), features.shape[1]))
+    kept[:, 0] = theta
+    for t in range(1, n_steps + 1):
+        sample = _step(mdp, behaviour, states, rng)
+        phi, phi_next = features[sample.states], features[sample.next_states]
+        td_error = sample.rewards + np.sum(theta * (mdp.discount * phi_next - phi), axis=1)
+        proposal = theta + (step_size * ratios[sample.states, sample.actions] * td_error)[:, None] * phi
+        escaped |= np.abs(proposal).max(axis=1) > ESCAPED
+        theta = np.where(escaped[:, None], theta, proposal)
+        states = sample.next_states
+        if t % keep_every == 0:
+            kept[:, t // keep_every] = theta
+    return SampledTD(steps, kept, escaped)
+
+
+def _step(mdp: MDP, behaviour: Float[np.ndarray, "S A"], states: Int[np.ndarray, " N"], rng: np.random.Generator) -> Transitions:
+    actions = _draw(behaviour[states], rng)
+    next_states = _draw(mdp.transitions[states, actions], rng)
+    return Transitions(states, actions, mdp.rewards[states, actions], next_states)
+
+
+def _draw(probabilities: Float[np.ndarray, "N m"], rng: np.random.Generator) -> Int[np.ndarray, " N"]:
+    # Inverse transform, row by row; scaling by the last entry keeps rounding from drawing index m.
+    cumulative = np.cumsum(probabilities, axis=1)
+    uniform = rng.random(len(probabilities)) * cumulative[:, -1]
+    return np.sum(cumulative <= uniform[:, None], axis=1)
+
+
+def _check_start(features: Float[np.ndarray, "n k"], start: Float[np.ndarray, "..."]) -> None:
+    if start.shape != (features.shape[1],):
+        raise ValueError(f"start must have shape ({features.shape[1]},), got {start.shape}")
+    check_finite("start", start)
+
+
+def _check_positive(name: str, number: int) -> None:
+    if not number >= 1:
+        raise ValueError(f"{name} must be at least 1, got {number}")
