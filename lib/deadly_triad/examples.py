@@ -1,4 +1,4 @@
-r"""The classic examples, as data: Baird's counterexample, w -> 2w, and random MDPs.
+r"""The classic examples, as data: Baird's counterexample, w -> 2w, a chain, and random MDPs.
 
 Both classics are one picture. *Upper* states and one *lower* state; the action "dashed" leads to a uniformly drawn upper state, "solid" to
 the lower one; all rewards are zero. The target policy always takes solid, the behaviour policy takes it with probability $p$, so the
@@ -143,6 +143,27 @@ def _upper_and_lower(
     target = np.tile([0.0, 1.0], (n_states, 1))
     behaviour = np.tile([1 - solid_probability, solid_probability], (n_states, 1))
     return Example(mdp, features, target, behaviour, start)
+
+
+def chain(n_states: int = 5, discount: float = 0.9) -> MDP:
+    r"""A corridor: action 0 moves one state to the left, 1 to the right, a wall stops; moving right in the last state earns 1.
+
+    Args:
+        n_states: at least 2.
+        discount: $\gamma$, in [0, 1).
+
+    Raises:
+        ValueError: if an argument is outside its range.
+    """
+    if n_states < 2:
+        raise ValueError(f"n_states must be at least 2, got {n_states}")
+    states = np.arange(n_states)
+    transitions = np.zeros((n_states, 2, n_states))
+    transitions[states, 0, np.maximum(states - 1, 0)] = 1
+    transitions[states, 1, np.minimum(states + 1, n_states - 1)] = 1
+    rewards = np.zeros((n_states, 2))
+    rewards[-1, 1] = 1
+    return MDP(transitions, rewards, discount)
 
 
 def random_mdp(rng: np.random.Generator, n_states: int, n_actions: int = 2, *, discount: float = 0.9, branching: int | None = None) -> MDP:

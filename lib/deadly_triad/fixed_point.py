@@ -81,14 +81,14 @@ class Trace:
     """What an iteration did.
 
     Attributes:
-        points: $x_0, …, x_T$, shape (T + 1, ...).
-        step_norms: $‖x_{t+1} - x_t‖$ for t = 0, …, T - 1, shape (T,).
+        points: $x_0, …, x_T$, shape (N, ...) with N = T + 1.
+        step_norms: $‖x_{t+1} - x_t‖$ for t = 0, …, T - 1, shape (N - 1,).
         outcome: "converged" when the last step was at most the tolerance; "diverged" when a point left the ceiling or stopped being
             finite (such a point is not kept unless it is finite); "stopped" when the allowed steps were used up.
     """
 
-    points: Float[np.ndarray, "T+1 ..."]
-    step_norms: Float[np.ndarray, " T"]
+    points: Float[np.ndarray, "N ..."]
+    step_norms: Float[np.ndarray, " N-1"]
     outcome: Outcome
 
     @property
@@ -137,22 +137,23 @@ def iterate(
         raise ValueError(f"max_steps must be at least 1, got {max_steps}")
     points, steps = [np.asarray(start, dtype=float)], []
     outcome: Outcome = "stopped"
-    for _ in range(max_steps):
-        with np.errstate(over="ignore", invalid="ignore"):
-            point = np.asarray(f(points[-1]), dtype=float)
-        if point.shape != start.shape:
-            raise ValueError(f"f must keep the shape {start.shape}, got {point.shape}")
-        if not np.all(np.isfinite(point)):
-            outcome = "diverged"
-            break
-        steps.append(norm(point - points[-1]))
-        points.append(point)
-        if norm(point) > ceiling:
-            outcome = "diverged"
-            break
-        if steps[-1] <= tolerance:
-            outcome = "converged"
-            break
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(max_steps):
+            # Copies, because f may work in place or return the same buffer each time.
+            point = np.array(f(points[-1].copy()), dtype=float)
+            if point.shape != start.shape:
+                raise ValueError(f"f must keep the shape {start.shape}, got {point.shape}")
+            if not np.all(np.isfinite(point)):
+                outcome = "diverged"
+                break
+            steps.append(norm(point - points[-1]))
+            points.append(point)
+            if not norm(point) <= ceiling:
+                outcome = "diverged"
+                break
+            if steps[-1] <= tolerance:
+                outcome = "converged"
+                break
     return Trace(np.stack(points), np.array(steps), outcome)
 
 

@@ -244,15 +244,9 @@ def sampled_td(
         ValueError: if an argument does not fit the MDP or is not positive, if `behaviour` does not cover `target`, or if `behaviour`
             has no unique stationary distribution.
     """
+    _check_sampling(mdp, features, target, behaviour, start, step_size)
     for name, number in (("n_steps", n_steps), ("n_runs", n_runs), ("keep_every", keep_every)):
         _check_positive(name, number)
-    check_step_size(step_size)
-    check_policy("target", mdp, target)
-    check_policy("behaviour", mdp, behaviour)
-    if features.ndim != 2 or len(features) != mdp.n_states:
-        raise ValueError(f"features must have shape (S, k) with S = {mdp.n_states}, got {features.shape}")
-    check_finite("features", features)
-    _check_start(features, start)
     ratios = importance_ratios(target, behaviour) if importance_sampling else np.ones_like(target)
 
     weighting = stationary_distribution(policy_transitions(mdp, behaviour))
@@ -265,14 +259,66 @@ def sampled_td(
     for t in range(1, n_steps + 1):
         sample = _step(mdp, behaviour, states, rng)
         phi, phi_next = features[sample.states], features[sample.next_states]
-        td_error = sample.rewards + np.sum(theta * (mdp.discount * phi_next - phi), axis=1)
-        proposal = theta + (step_size * ratios[sample.states, sample.actions] * td_error)[:, None] * phi
-        escaped |= np.abs(proposal).max(axis=1) > ESCAPED
+        with np.errstate(over="ignore", invalid="ignore"):
+            td_error = sample.rewards + np.sum(theta * (mdp.discount * phi_next - phi), axis=1)
+            proposal = theta + (step_size * ratios[sample.states, sample.actions] * td_error)[:, None] * phi
+            escaped |= ~(np.abs(proposal).max(axis=1) <= ESCAPED)
         theta = np.where(escaped[:, None], theta, proposal)
         states = sample.next_states
         if t % keep_every == 0:
             kept[:, t // keep_every] = theta
     return SampledTD(steps, kept, escaped)
+
+
+def sampled_td_mean(
+    mdp: MDP,
+    features: Float[np.ndarray, "S k"],
+    *,
+    target: Float[np.ndarray, "S A"],
+    behaviour: Float[np.ndarray, "S A"],
+    start: Float[np.ndarray, " k"],
+    step_size: float,
+    n_steps: int,
+) -> Float[np.ndarray, "{n_steps+1} k"]:
+    r"""Exact mean of the parameters over all runs of `sampled_td` with importance sampling, after 0, …, T steps.
+
+    Along a trajectory the next state to be updated depends on the parameters, because the last TD error contains it; so the mean is
+    not the expected iteration. But $m_t(s) = E[\theta_t 1\{S_t = s\}]$ obeys a linear recursion,
+
+    $$m_{t+1}(s') = \sum_{s, a} b(a | s) P(s' | s, a) \big[ m_t(s)
+    + \alpha \rho \phi(s) (d(s) r(s, a) + (\gamma \phi(s') - \phi(s))^\top m_t(s)) \big]$$
+
+    with the stationary distribution $d$ of the behaviour policy, and the mean is its sum over the states.
+
+    Args:
+        mdp: the decision process.
+        features: $\Phi$, shape (S, k).
+        target: $\pi$, shape (S, A).
+        behaviour: $b$, shape (S, A).
+        start: $\theta_0$, shape (k,).
+        step_size: $\alpha$.
+        n_steps: T.
+
+    Raises:
+        ValueError: as `sampled_td`, and if the mean leaves the range of floating point.
+    """
+    _check_sampling(mdp, features, target, behaviour, start, step_size)
+    _check_positive("n_steps", n_steps)
+    ratios = importance_ratios(target, behaviour)
+    weighting = stationary_distribution(policy_transitions(mdp, behaviour))
+    path = behaviour[:, :, None] * mdp.transitions
+    difference = mdp.discount * features[None, :, :] - features[:, None, :]
+    carried = weighting[:, None] * np.asarray(start, dtype=float)
+    means = [carried.sum(axis=0)]
+    for t in range(n_steps):
+        with np.errstate(over="ignore", invalid="ignore"):
+            td_error = (weighting[:, None] * mdp.rewards)[:, :, None] + np.einsum("stk,sk->st", difference, carried)[:, None, :]
+            gain = np.einsum("sat,sa,sat->st", path, ratios, td_error)
+            carried = path.sum(axis=1).T @ carried + step_size * gain.T @ features
+        means.append(carried.sum(axis=0))
+        if not np.all(np.isfinite(means[-1])):
+            raise ValueError(f"n_steps must be at most {t} here: the mean leaves the range of floating point after that")
+    return np.stack(means)
 
 
 def _step(mdp: MDP, behaviour: Float[np.ndarray, "S A"], states: Int[np.ndarray, " N"], rng: np.random.Generator) -> Transitions:
@@ -286,6 +332,23 @@ def _draw(probabilities: Float[np.ndarray, "N m"], rng: np.random.Generator) -> 
     cumulative = np.cumsum(probabilities, axis=1)
     uniform = rng.random(len(probabilities)) * cumulative[:, -1]
     return np.sum(cumulative <= uniform[:, None], axis=1)
+
+
+def _check_sampling(
+    mdp: MDP,
+    features: Float[np.ndarray, "..."],
+    target: Float[np.ndarray, "..."],
+    behaviour: Float[np.ndarray, "..."],
+    start: Float[np.ndarray, "..."],
+    step_size: float,
+) -> None:
+    check_step_size(step_size)
+    check_policy("target", mdp, target)
+    check_policy("behaviour", mdp, behaviour)
+    if features.ndim != 2 or features.shape[0] != mdp.n_states or features.shape[1] == 0:
+        raise ValueError(f"features must have shape (S, k) with S = {mdp.n_states}, got {features.shape}")
+    check_finite("features", features)
+    _check_start(features, start)
 
 
 def _check_start(features: Float[np.ndarray, "n k"], start: Float[np.ndarray, "..."]) -> None:

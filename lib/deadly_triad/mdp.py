@@ -155,13 +155,14 @@ def optimal_action_values(mdp: MDP) -> Float[np.ndarray, "S A"]:
     Each sweep evaluates the greedy policy exactly and improves it; it ends when the values stop growing, which they do because the
     policies are finitely many and each is strictly better than the last (Puterman 1994, thm 6.4.2).
     """
-    actions, best = mdp.rewards.argmax(axis=1), -np.inf
+    actions, best = mdp.rewards.argmax(axis=1), np.full(mdp.n_states, -np.inf)
     while True:
         values = action_values(mdp, deterministic_policy(actions, mdp.n_actions))
         current = np.take_along_axis(values, actions[:, None], axis=1)[:, 0]
-        if current.sum() <= best:
+        # State by state: in a sum over states, large values would swallow the growth of small ones.
+        if not np.any(current > best):
             return values
-        best = current.sum()
+        best = np.maximum(best, current)
         actions = np.where(values.max(axis=1) > current, values.argmax(axis=1), actions)
 
 
@@ -227,7 +228,7 @@ def check_distribution(name: str, array: Float[np.ndarray, "... n"]) -> None:
     worst = np.unravel_index(np.argmax(np.abs(sums - 1)), sums.shape)
     if abs(sums[worst] - 1) > ROW_SUM_TOLERANCE:
         where = f" at index {tuple(int(i) for i in worst)}" if worst else ""
-        raise ValueError(f"{name} must sum to 1 along the last axis, got {float(sums[worst]):.6g}{where}")
+        raise ValueError(f"{name} must sum to 1 along the last axis, got {float(sums[worst]):.12g}{where}")
 
 
 def check_stochastic(name: str, matrix: Float[np.ndarray, "..."]) -> None:

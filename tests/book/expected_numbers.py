@@ -1,0 +1,263 @@
+"""Every number of the prose by a second route.
+
+A chapter glues a number (`glue("name", value)`) and its prose shows it. Here the same name is given the same number, computed another way:
+a closed form, a different algorithm, other random numbers. Nothing here imports the package. `test_numbers.py` compares the two, and fails
+on a name that is missing in one of the two places.
+
+A number must agree to a relative 1e-9, a string exactly. Where two routes cannot agree as well as that (a simulation with an expectation,
+say), the entry is a pair of the function and a relative tolerance, with a comment that says why.
+"""
+
+from collections.abc import Callable
+from math import cos, log, sin, sqrt
+
+import numpy as np
+
+Value = float | int | str
+Expectation = Callable[[], Value] | tuple[Callable[[], Value], float]
+
+
+# --- Contraction maps ------------------------------------------------------------------------------------------------
+
+
+def dottie() -> float:
+    """Fixed point of the cosine, by bisection of x - cos x."""
+    low, high = 0.0, 1.0
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (low, middle) if middle > cos(middle) else (middle, high)
+    return low
+
+
+def cosine_steps(good_enough: Callable[[float, float], bool]) -> int:
+    """Presses of the cosine button, from 1, until `good_enough(x_before, x)`."""
+    before, x, n = 1.0, cos(1.0), 1
+    while not good_enough(before, x):
+        before, x, n = x, cos(x), n + 1
+    return n
+
+
+def steps_promised() -> int:
+    # The least n with b^n (1 - cos 1) / (1 - b) <= 1e-10, by trial.
+    b = sin(1)
+    return next(n for n in range(1000) if b**n * (1 - cos(1)) / (1 - b) <= 1e-10)
+
+
+# --- Two states, the corridor ----------------------------------------------------------------------------------------
+
+CORRIDOR_DISCOUNT = 0.9
+
+
+def walk(right: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Chain, rewards and stationary distribution of the walker that goes right with this probability."""
+    P = np.diag(np.full(4, right), 1) + np.diag(np.full(4, 1 - right), -1)
+    P[0, 0], P[4, 4] = 1 - right, right
+    odds = (right / (1 - right)) ** np.arange(5)  # detailed balance
+    return P, np.array([0, 0, 0, 0, right]), odds / odds.sum()
+
+
+def corridor(weighting: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A, b and the values at the TD fixed point, for the target policy."""
+    P, r, _ = walk(0.8)
+    Phi, D = np.array([[1, -1], [1, -0.5], [1, 0], [1, 0.5], [1, 1]]), np.diag(weighting)
+    A, b = Phi.T @ D @ (Phi - CORRIDOR_DISCOUNT * P @ Phi), Phi.T @ D @ r
+    determinant = A[0, 0] * A[1, 1] - A[0, 1] * A[1, 0]
+    theta = np.array([A[1, 1] * b[0] - A[0, 1] * b[1], A[0, 0] * b[1] - A[1, 0] * b[0]]) / determinant
+    return A, b, Phi @ theta
+
+
+def true_values() -> np.ndarray:
+    P, r, _ = walk(0.8)
+    values = np.zeros(5)
+    for _ in range(2000):
+        values = r + CORRIDOR_DISCOUNT * P @ values
+    return values
+
+
+def corridor_error(learned_from: float, measured_by: float) -> float:
+    values = corridor(walk(learned_from)[2])[2]
+    return sqrt(walk(measured_by)[2] @ (values - true_values()) ** 2)
+
+
+def best_fit_error() -> float:
+    """Of a straight line to the target's values, weighted by the behaviour: what is left after two orthogonal components."""
+    d, v, x = walk(0.4)[2], true_values(), np.linspace(-1, 1, 5)
+    x = x - d @ x
+    v = v - d @ v
+    return sqrt(d @ v**2 - (d @ (x * v)) ** 2 / (d @ x**2))
+
+
+def corridor_largest_step() -> float:
+    A = corridor(walk(0.4)[2])[0]
+    trace, determinant = np.trace(A), A[0, 0] * A[1, 1] - A[0, 1] * A[1, 0]
+    return 2 / ((trace + sqrt(trace**2 - 4 * determinant)) / 2)  # both eigenvalues are real and positive
+
+
+def projected_modulus(P: np.ndarray, d: np.ndarray, Phi: np.ndarray, discount: float) -> float:
+    """Largest stretch by the projected Bellman operator in the weighted norm, by power iteration on its square."""
+    Q = np.linalg.qr(np.sqrt(d)[:, None] * Phi)[0]
+    M = Q @ (Q.T @ (discount * np.sqrt(d)[:, None] * P / np.sqrt(d)[None, :]))
+    x = np.ones(len(d))
+    for _ in range(5000):
+        x = M.T @ (M @ x)
+        x /= np.linalg.norm(x)
+    return float(np.linalg.norm(M @ x))
+
+
+def shares() -> str:
+    """How much of the grid lies above each of the four closed-form thresholds."""
+    grid = np.linspace(0.0125, 0.9875, 40)
+    thresholds = [grid, grid / (2 - grid), (grid / (2 - grid)) ** 2, (2 * grid - 1) / (3 - 2 * grid)]
+    # On the diagonal p equals the discount exactly and the condition, being strict, fails.
+    return ", ".join(f"{np.mean(grid[:, None] > threshold + 1e-12):.0%}" for threshold in thresholds)
+
+
+# --- Baird's counterexample ------------------------------------------------------------------------------------------
+
+
+def baird_roots(discount: float = 0.99, p: float = 1 / 7) -> tuple[float, float]:
+    u = (1 - p) / 6
+    t, q = (10 - 12 * discount) * u + 5 * p * (1 - discount), 26 * u * p * (1 - discount)
+    return (t - sqrt(t * t - 4 * q)) / 2, (t + sqrt(t * t - 4 * q)) / 2
+
+
+def sweeps(step_size: float = 0.01, n_sweeps: int = 1000) -> tuple[float, float, float]:
+    """Value of an upper and of the lower state and theta_8, with the six equal upper parameters as one number."""
+    upper, seventh, eighth = 1.0, 10.0, 1.0
+    for _ in range(n_sweeps):
+        above, below = 2 * upper + eighth, seventh + 2 * eighth
+        error_above, error_below = 0.99 * below - above, 0.99 * below - below
+        upper += step_size / 7 * 2 * error_above
+        seventh += step_size / 7 * error_below
+        eighth += step_size / 7 * (6 * error_above + 2 * error_below)
+    return 2 * upper + eighth, seventh + 2 * eighth, eighth
+
+
+def star_features() -> np.ndarray:
+    Phi = np.zeros((7, 8))
+    Phi[:6, :6], Phi[:6, 7], Phi[6, 6:] = 2 * np.eye(6), 1, (1, 2)
+    return Phi
+
+
+START = np.array([1.0, 1, 1, 1, 1, 1, 10, 1])
+
+
+def moments(step_size: float = 0.01, n_steps: int = 1000) -> tuple[float, float]:
+    """Exact mean and standard deviation of theta_8 over trajectories.
+
+    The next state does not depend on the present one here (solid: the lower; dashed: an upper at random), so first and second moments,
+    split by the present state, need only the two kinds of update: none after dashed, one with ratio 7 after solid.
+    """
+    Phi = star_features()
+    first = np.tile(START / 7, (7, 1))
+    second = np.tile(np.outer(START, START) / 7, (7, 1, 1))
+    solid = [np.eye(8) + step_size * 7 * np.outer(phi, 0.99 * Phi[6] - phi) for phi in Phi]
+    for _ in range(n_steps):
+        after_solid = sum(F @ m for F, m in zip(solid, first, strict=True)) / 7
+        after_dashed = first.sum(axis=0) / 7  # 6/7 of the time, to each upper state with 1/6
+        first = np.vstack([np.tile(after_dashed, (6, 1)), after_solid])
+        square_solid = sum(F @ m @ F.T for F, m in zip(solid, second, strict=True)) / 7
+        second = np.concatenate([np.tile(second.sum(axis=0) / 7, (6, 1, 1)), square_solid[None]])
+    mean = first.sum(axis=0)[7]
+    return float(mean), sqrt(second.sum(axis=0)[7, 7] - mean**2)
+
+
+def lag(step_size: float, n_steps: int) -> float:
+    return 1 - moments(step_size, n_steps)[0] / sweeps(step_size, n_steps)[2]
+
+
+def least_growth() -> float:
+    """The least growth of the value error over 1000 runs, with other random numbers, one run at a time."""
+    Phi, rng, least = star_features(), np.random.default_rng(12345), np.inf
+    for _ in range(1000):
+        theta, state = START.copy(), rng.integers(7)
+        for solid, upper in zip(rng.random(1000) < 1 / 7, rng.integers(6, size=1000), strict=True):
+            following = 6 if solid else upper
+            if solid:
+                theta += 0.01 * 7 * (0.99 * Phi[6] @ theta - Phi[state] @ theta) * Phi[state]
+            state = following
+        least = min(least, np.linalg.norm(Phi @ theta) / np.linalg.norm(Phi @ START))
+    return float(least)
+
+
+def random_share() -> float:
+    """Share of unstable Gaussian feature sets, from A itself and other random numbers."""
+    rng, G = np.random.default_rng(54321), (np.eye(7) - 0.99 * np.eye(7)[[6] * 7]) / 7
+    draws = (rng.standard_normal((7, 8)) for _ in range(8000))
+    return float(np.mean([np.linalg.eigvals(Phi.T @ G @ Phi).real.min() < -1e-9 for Phi in draws]))
+
+
+# --- The introduction ------------------------------------------------------------------------------------------------
+
+
+def two_values(K: np.ndarray, D: np.ndarray, sweeps_per_target: int = 1) -> np.ndarray:
+    """Largest error after each sweep, for the equal upper values and the lower one as a pair."""
+    pair = np.array([3.0, 12.0])
+    target, errors = pair, [12.0]
+    for sweep in range(3000):
+        if sweep % sweeps_per_target == 0:
+            target = 0.95 * pair[[1, 1]]
+        pair = pair + 0.3 * K @ (D * (target - pair))
+        errors.append(np.abs(pair).max())
+    return np.array(errors)
+
+
+STAR_KERNEL = np.array([[10.0, 2.0], [12.0, 5.0]])  # what six upper updates and the lower one do to either value
+
+
+def mended() -> float:
+    return max(
+        two_values(STAR_KERNEL, np.array([0.05 / 6, 0.95]))[-1],
+        two_values(np.eye(2), np.full(2, 1 / 7))[-1],
+        two_values(STAR_KERNEL, np.full(2, 1 / 7), 50)[-1],
+    )
+
+
+EXPECTED: dict[str, Expectation] = {
+    "intro-million": lambda: int(np.argmax(two_values(STAR_KERNEL, np.full(2, 1 / 7)) > 1e6)),
+    "intro-worst-mended": mended,
+    "ch01-modulus": lambda: sqrt(1 - cos(1) ** 2),
+    "ch01-local-rate": lambda: sqrt(1 - dottie() ** 2),
+    "ch01-steps-promised": steps_promised,
+    "ch01-steps-certified": lambda: cosine_steps(lambda before, x: sin(1) / (1 - sin(1)) * abs(x - before) <= 1e-10),
+    "ch01-steps-taken": lambda: cosine_steps(lambda _, x: abs(x - dottie()) <= 1e-10),
+    # The powers of [[a, 2], [0, a]] are [[a^n, 2 n a^(n-1)], [0, a^n]].
+    "ch01-peak": lambda: max(0.5**n + 2 * n * 0.5 ** (n - 1) for n in range(40)),
+    "ch01-stuck": lambda: 402 / (2 * 401),
+    "ch01-harmonic": lambda: 1 / 401,
+    # Of six standard normal numbers, the largest in size is 1.8 at the median, between 0.5 and 3.1 in all but one case in 100.
+    "ch03-worst-z": (lambda: 1.8, 0.73),
+    "ch03-on-policy-error": lambda: corridor_error(0.8, 0.8),
+    "ch03-corrected-error": lambda: corridor_error(0.4, 0.8),
+    "ch03-corrected-error-behaviour": lambda: corridor_error(0.4, 0.4),
+    "ch03-best-error-behaviour": best_fit_error,
+    "ch03-largest-step": corridor_largest_step,
+    "ch03-shares": shares,
+    "ch03-corridor-modulus": lambda: projected_modulus(walk(0.8)[0], walk(0.4)[2], np.vander(np.arange(5.0), 2), 0.9),
+    "ch03-pair-modulus": lambda: projected_modulus(np.array([[0.0, 1], [0, 1]]), np.array([0.5, 0.5]), np.array([[1.0], [2]]), 0.9),
+    "ch04-digits-agree": lambda: "agree to all printed digits",
+    "ch04-column-sum": lambda: 1 / 7 - 0.99,
+    "ch04-worst-eigenvalue": lambda: baird_roots()[0],
+    "ch04-second-eigenvalue": lambda: baird_roots()[1],
+    "ch04-upper-1000": lambda: sweeps()[0],
+    "ch04-lower-1000": lambda: sweeps()[1],
+    "ch04-theta8-1000": lambda: sweeps()[2],
+    "ch04-growth": lambda: 1 - 0.01 * baird_roots()[0],
+    "ch04-doubling": lambda: log(2) / log(1 - 0.01 * baird_roots()[0]),
+    # The least of a thousand: the two samples differ by a few tenths.
+    "ch04-least-growth": (least_growth, 0.35),
+    "ch04-gap": (lambda: lag(0.01, 1000), 1e-7),  # a small difference of large numbers
+    "ch04-gap-ratio": (lambda: lag(0.01 / 4, 4000) / lag(0.01 / 8, 8000), 1e-6),
+    # Five standard errors of a mean of a thousand runs; its estimated error is itself off by some 5 per cent (heavy upper tail).
+    "ch04-sample-mean": (lambda: moments()[0], 5 * 2.1 / 330),
+    "ch04-sample-error": (lambda: moments()[1] / sqrt(1000), 0.25),
+    "ch04-exact-mean": lambda: moments()[0],
+    "ch04-grid-wrong": lambda: 0,
+    "ch04-critical-p": lambda: 94 / 109,
+    "ch04-critical-p-w": lambda: 98 / 102,
+    "ch04-runaway": lambda: "BOF",
+    "ch04-n-runaway": lambda: 2,
+    # On-policy only theta_7 and theta_8 move, along (1, 2) and until the lower value 12 is 0: theta_8 falls from 1 to 1 - 2 * 12/5.
+    "ch04-on-policy-error": lambda: abs(2 * 1 + 1 - 2 * 12 / 5),
+    "ch04-random-share": (random_share, 0.2),  # 2000 draws against 8000: a relative standard error of 4 per cent
+}

@@ -1,0 +1,26 @@
+"""Shape and type checks for the package, and how hypothesis runs.
+
+Pytest loads this file before it collects any test or doctest, so the hook sees the first import of `deadly_triad`, and the doctests of
+`lib` run under the same checks as the tests.
+"""
+
+import os
+from collections.abc import Iterator
+
+import jaxtyping
+import pytest
+from hypothesis import settings
+
+# Python's typing rules accept an int where a float is asked for (PEP 484), beartype only when told to.
+jaxtyping.install_import_hook("deadly_triad", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+
+settings.register_profile("package", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("package")
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Switch the shape checks off: then wrong shapes reach the package's own refusals, as they do for every reader without beartype."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

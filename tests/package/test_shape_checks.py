@@ -1,0 +1,27 @@
+"""The checks that `conftest` switches on are on: in every module a wrongly shaped array is refused before the code sees it."""
+
+import jaxtyping
+import numpy as np
+import pytest
+from deadly_triad import examples, fixed_point, linear_td, mdp, stability
+
+ONE_STATE = mdp.MDP(np.ones((1, 1, 1)), np.zeros((1, 1)), 0.0)
+SYSTEM = linear_td.LinearTD(np.ones((1, 1)), np.ones(1), np.ones((1, 1)), np.zeros(1), 0.0)
+WRONG = {
+    "fixed_point": lambda: fixed_point.SUP.of_matrix(np.ones((2, 3))),
+    "mdp": lambda: mdp.MDP(np.ones((1, 1, 1)), np.zeros(1), 0.0),
+    "stability": lambda: stability.spectral_radius(np.ones((2, 3))),
+    "linear_td": lambda: linear_td.expected_iteration(SYSTEM, np.ones((1, 1)), step_size=0.1, n_steps=1),
+    "examples": lambda: examples.Example(ONE_STATE, np.ones((1, 1)), np.ones((1, 1)), np.ones((2, 1)), np.ones(1)),
+}
+
+
+@pytest.mark.parametrize("module", WRONG)
+def test_a_wrongly_shaped_array_is_refused_while_tests_run(module):
+    with pytest.raises(jaxtyping.TypeCheckError):
+        WRONG[module]()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_the_checks_can_be_switched_off():
+    assert WRONG["fixed_point"]() == 3
