@@ -3,15 +3,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+ENVIRONMENT := $(VENV)/.environment
 INSTALLED := $(VENV)/.installed
 BUILD := _build
 HTML := $(BUILD)/html
 BOOK := $(BUILD)/.book
 CACHE_FRESH := $(BUILD)/.cache-fresh
+KERNEL_CONFIG := $(BUILD)/ipython/profile_default/ipython_kernel_config.py
+SERVE := $(BUILD)/serve
 
 PACKAGE := $(shell find lib -name '*.py' -o -name '*.mplstyle' -o -name 'py.typed')
-CONTENT := $(wildcard *.md chapters/*.ipynb) _config.yml _toc.yml references.bib $(shell find _static -type f)
+CONTENT := $(wildcard *.md appendices/*.md chapters/*.ipynb) _config.yml _toc.yml references.bib $(shell find _static -type f)
 WORKERS ?= 2
+PORT ?= 8000
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
 export PYTHONDONTWRITEBYTECODE := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
@@ -19,6 +24,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export IPYTHONDIR := $(abspath $(BUILD)/ipython)
 # Every computation here is on small matrices, where more threads only wait for each other.
 export OPENBLAS_NUM_THREADS := 1
+export CHROMIUM
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -29,20 +35,23 @@ help:  ## list these targets
 
 # --- the environment -------------------------------------------------------------------------------------------------
 
-$(INSTALLED): requirements.lock pyproject.toml
+$(ENVIRONMENT): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "This book needs Python 3.11 or later, and '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo missing): run make with PYTHON=/path/to/python3.11." >&2; exit 1; }
+	  echo "This book needs Python 3.11 or later, and '$(PYTHON)' is $$(command -v $(PYTHON) > /dev/null && $(PYTHON) --version 2>&1 || echo missing): run make with PYTHON=/path/to/python3.11." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "'$(PYTHON)' has no venv module: install it (on Debian and Ubuntu: apt-get install python3-venv) and run make again." >&2; exit 1; }
 	@echo "Installing the locked environment into $(VENV) (once, a minute or two)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock || { \
 	  echo "The locked packages could not be installed (pip's reason is above): check the network and the free disk space, then run make again." >&2; exit 1; }
+	@touch $@
+
+$(INSTALLED): $(ENVIRONMENT) pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --config-settings editable_mode=compat --editable . || { \
 	  echo "The package in lib/ could not be installed (pip's reason is above): mend it, then run make again." >&2; exit 1; }
 	@touch $@
 
-$(BUILD)/ipython/profile_default/ipython_kernel_config.py:
+$(KERNEL_CONFIG):
 	@mkdir -p $(@D)
 	@echo 'c.IPKernelApp.log_level = "ERROR"' > $@
 
@@ -52,21 +61,23 @@ book: $(BOOK)  ## build the book, warnings as errors, and print the page to open
 	@echo "The book is built. Open file://$(abspath $(HTML))/index.html"
 
 # The notebook cache knows the cells but not the package they import, so a change of the package or of the environment empties it.
-$(CACHE_FRESH): $(INSTALLED) $(PACKAGE)
-	@rm -rf $(BUILD)/.jupyter_cache
+$(CACHE_FRESH): $(ENVIRONMENT) $(PACKAGE)
+	@rm -rf $(BUILD)/.jupyter_cache $(SERVE)/.doctrees
 	@mkdir -p $(@D) && touch $@
 
 # From a clean output folder each time: on a stale one Sphinx does not repeat its warnings.
-$(BOOK): $(INSTALLED) $(CACHE_FRESH) $(CONTENT) $(BUILD)/ipython/profile_default/ipython_kernel_config.py
+$(BOOK): $(INSTALLED) $(CACHE_FRESH) $(CONTENT) $(KERNEL_CONFIG)
 	@rm -rf $(HTML) $(BUILD)/.doctrees
-	@$(BIN)/jupyter-book build -W -n --keep-going --quiet . || { \
+	@$(BIN)/jupyter-book build -W -n --keep-going --quiet . > /dev/null || { \
 	  echo "The book did not build: the warnings above are errors here, and each names its file." >&2; exit 1; }
 	@touch $@
 
-serve: $(INSTALLED) $(CACHE_FRESH) $(BUILD)/ipython/profile_default/ipython_kernel_config.py  ## show the book at localhost, rebuilt at every edit
-	@mkdir -p $(BUILD)/serve
-	@$(BIN)/jupyter-book config sphinx . > /dev/null && mv conf.py $(BUILD)/serve/conf.py
-	@$(BIN)/sphinx-autobuild --open-browser -c $(BUILD)/serve -d $(BUILD)/serve/.doctrees . $(BUILD)/serve/html
+# Jupyter Book has no live reload and Sphinx's needs a conf.py: it is generated, and kept out of the way.
+serve: $(INSTALLED) $(CACHE_FRESH) $(KERNEL_CONFIG)  ## show the book at http://localhost:8000 (or PORT=…), rebuilt at every edit
+	@mkdir -p $(SERVE) && ln -sfn $(CURDIR)/_static $(CURDIR)/references.bib $(SERVE)
+	@$(BIN)/jupyter-book config sphinx . > /dev/null && mv conf.py $(SERVE)/conf.py
+	@$(BIN)/sphinx-autobuild --quiet --port $(PORT) --pre-build '$(MAKE) --silent $(CACHE_FRESH)' --re-ignore '$(CURDIR)/(\.|_build|build|tests)' \
+	  -c $(SERVE) -d $(SERVE)/.doctrees -D nb_execution_cache_path=$(CURDIR)/$(BUILD)/.jupyter_cache . $(SERVE)/html
 
 lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=chapters
@@ -80,7 +91,7 @@ lint: $(INSTALLED)  ## ruff on code and notebooks, stripped notebooks, workflows
 	@$(BIN)/ruff format --check --quiet . || { echo "Some files are not formatted: run '$(BIN)/ruff format'." >&2; exit 1; }
 	@$(BIN)/ruff check .
 	@$(BIN)/nbstripout --verify --keep-id chapters/*.ipynb || { echo "A notebook has outputs: run '$(BIN)/nbstripout --keep-id chapters/*.ipynb'." >&2; exit 1; }
-	@$(BIN)/actionlint
+	@$(BIN)/actionlint .github/workflows/*.yml
 	@$(BIN)/zizmor --quiet --offline --no-progress .github/workflows
 
 types: $(INSTALLED)  ## the type checker, strict
@@ -93,11 +104,10 @@ notebooks: $(INSTALLED)  ## run every notebook
 	@$(BIN)/pytest -n $(WORKERS) --nbmake --nbmake-kernel=python3 --nbmake-timeout=120 chapters
 
 pages: $(BOOK) chromium  ## the house rules, the numbers in the chapters, the pages in a browser
-	@$(BIN)/pytest -n $(WORKERS) tests/book
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal tests/book
 
 chromium:
-	@command -v chromium chromium-browser google-chrome > /dev/null || { \
-	  test "$$(id -u)" = 0 && command -v apt-get > /dev/null && apt-get update -qq && apt-get install -qq -y chromium > /dev/null; } || { \
+	@test -n "$(CHROMIUM)" || { test "$$(id -u)" = 0 && command -v apt-get > /dev/null && apt-get update -qq && apt-get install -qq -y chromium > /dev/null; } || { \
 	  echo "The browser tests need Chromium and it is not here: install it (on Debian: sudo apt-get install chromium) and run make test again." >&2; exit 1; }
 
 # --- upkeep ----------------------------------------------------------------------------------------------------------

@@ -138,12 +138,13 @@ def expected_iteration(system: LinearTD, start: Float[np.ndarray, " k"], *, step
     r"""The parameters $\theta_0, …, \theta_T$ of expected TD(0), $\theta_{t+1} = \theta_t + \alpha (b - A \theta_t)$.
 
     It is semi-gradient dynamic programming: each step sweeps all states at once. The trace ends early only at an exact fixed point or
-    when the parameters leave the range of floating point.
+    when a parameter passes the ceiling of `iterate`.
 
     Raises:
         ValueError: if `start` does not have shape (k,), or `step_size` or `n_steps` is not positive.
     """
     _check_start(system.features, start)
+    _check_positive("n_steps", n_steps)
     update, drift = expected_update(system, step_size), step_size * system.b
     return iterate(lambda theta: update @ theta + drift, start, tolerance=0.0, max_steps=n_steps)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.patches import FancyArrowPatch
+from matplotlib.patches import Circle, FancyArrowPatch
 
 RADIUS = 0.42
 
@@ -42,7 +42,7 @@ def draw_upper_and_lower(upper_labels: Sequence[str], lower_label: str) -> Axes:
         FancyArrowPatch((0.25, -0.30), (-0.25, -0.30), arrowstyle="-|>", mutation_scale=12, color="C0", connectionstyle="arc3,rad=-1.9")
     )
     for place, label in zip([*upper, lower], [*upper_labels, lower_label], strict=True):
-        ax.add_patch(plt.Circle(place, RADIUS, facecolor="white", edgecolor="black", linewidth=1.2, zorder=3))
+        ax.add_patch(Circle(place, RADIUS, facecolor="white", edgecolor="black", linewidth=1.2, zorder=3))
         ax.text(*place, label, ha="center", va="center", fontsize=8, color="black", zorder=4)
     ax.set(xlim=(upper[0][0] - 0.6, upper[-1][0] + 0.6), ylim=(-1.1, 2.75), aspect="equal")
     ax.axis("off")

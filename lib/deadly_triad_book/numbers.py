@@ -1,6 +1,6 @@
 """Numbers on their way from a cell into the prose."""
 
-import myst_nb
+import myst_nb  # type: ignore[import-untyped]
 import numpy as np
 
 

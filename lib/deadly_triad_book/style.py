@@ -1,14 +1,14 @@
 """The look of the book's figures: one call, `use_book_style()`, at the head of a chapter.
 
-Figures are SVG with a transparent ground, and the same code draws the same file, byte for byte. The colours are Okabe and Ito's, which readers
-with any of the usual colour-vision deficiencies can tell apart (Okabe & Ito 2008, *Color Universal Design*).
+Figures are SVG with a transparent ground, and the same code draws the same file, byte for byte. The colours are Okabe and Ito's, which
+readers with any of the usual colour-vision deficiencies can tell apart (Okabe & Ito 2008, *Color Universal Design*).
 """
 
-from typing import Final
+from typing import Any, Final
 
-import matplotlib as mpl
 from cycler import cycler
 from IPython.core.getipython import get_ipython
+from matplotlib import style
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 BLUE: Final = "#0072B2"
@@ -32,7 +32,7 @@ CYCLE: Final = (
     (BLACK, (0, (3, 3))),
 )
 
-STYLE: Final = {
+STYLE: Final[dict[str, Any]] = {
     "axes.prop_cycle": cycler(color=[colour for colour, _ in CYCLE]) + cycler(linestyle=[dash for _, dash in CYCLE]),
     "axes.facecolor": "none",
     "axes.grid": False,
@@ -53,6 +53,6 @@ STYLE: Final = {
 
 def use_book_style() -> None:
     """Draw every figure from here on in the book's style; inside a notebook, show it as SVG."""
-    mpl.rcParams.update(STYLE)
+    style.use(STYLE)
     if get_ipython() is not None:
-        set_matplotlib_formats("svg", metadata={"Date": None})
+        set_matplotlib_formats("svg", metadata={"Date": None})  # type: ignore[no-untyped-call]

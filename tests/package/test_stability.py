@@ -200,4 +200,4 @@ def test_the_contraction_norm_finds_a_contraction_where_the_euclidean_norm_sees_
 )
 def test_no_contraction_norm_is_made_for_a_modulus_outside_the_spectral_radius_and_1(radius, modulus):
     with pytest.raises(ValueError, match="modulus must lie strictly between the spectral radius"):
-        contraction_norm(radius * ROTATION, modulus)
+        contraction_norm(radius * np.eye(2), modulus)

@@ -1,0 +1,127 @@
+"""What the tests of the book share: its sources, the notebooks as they ran in the last build, and a browser that cannot reach the network.
+
+They read `_build`, so they run after `make book`; `make pages` sees to that.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from jupyter_cache import get_cache
+from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook
+from playwright.sync_api import Browser, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+HTML = ROOT / "_build" / "html"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A page of the book as it is written: a notebook, or Markdown read as one."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.relative_to(ROOT).as_posix()
+
+    @cached_property
+    def notebook(self) -> nbformat.NotebookNode:
+        if self.path.suffix == ".ipynb":
+            return nbformat.read(self.path, as_version=nbformat.NO_CONVERT)
+        text = self.path.read_text(encoding="utf-8")
+        if is_myst_markdown_notebook(text):
+            return read_myst_markdown_notebook(text, add_source_map=True, path=self.path)
+        return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+
+    @property
+    def code(self) -> list[nbformat.NotebookNode]:
+        return [cell for cell in self.notebook.cells if cell.cell_type == "code"]
+
+    @property
+    def prose(self) -> list[nbformat.NotebookNode]:
+        return [cell for cell in self.notebook.cells if cell.cell_type == "markdown"]
+
+    @cached_property
+    def executed(self) -> nbformat.NotebookNode:
+        """The same notebook with the outputs of the last build, out of Jupyter Book's own cache."""
+        if not self.code:
+            return self.notebook
+        _, executed = get_cache(ROOT / "_build" / ".jupyter_cache").merge_match_into_notebook(self.notebook)
+        return executed
+
+
+CHAPTERS = [Source(path) for path in sorted((ROOT / "chapters").glob("*.ipynb"))]
+PAGES = [Source(ROOT / "intro.md"), *CHAPTERS, *(Source(path) for path in sorted((ROOT / "appendices").glob("*.md")))]
+# index.html only sends the reader on to the first page; _static holds pieces of pages.
+BUILT = sorted(path for path in HTML.rglob("*.html") if path.name != "index.html" and "_static" not in path.parts)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that asks for a `chapter` (a notebook) or a `source` (any page) once for each."""
+    for fixture, values in (("chapter", CHAPTERS), ("source", PAGES)):
+        if fixture in metafunc.fixturenames:
+            metafunc.parametrize(fixture, values, ids=lambda value: value.name)
+    if "built" in metafunc.fixturenames:
+        metafunc.parametrize("built", BUILT, ids=lambda path: path.relative_to(HTML).as_posix(), scope="module")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def html() -> Path:
+    return HTML
+
+
+@pytest.fixture(scope="session")
+def chapters() -> list[Source]:
+    return CHAPTERS
+
+
+@pytest.fixture(scope="session")
+def pages() -> list[Source]:
+    return PAGES
+
+
+@pytest.fixture(scope="session")
+def toc() -> list[str]:
+    """The pages that the table of contents names, without suffix, the first page first."""
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    return [contents["root"], *(chapter["file"] for part in contents["parts"] for chapter in part["chapters"])]
+
+
+@pytest.fixture(scope="session")
+def labels() -> dict[str, str]:
+    """Every label of the book with the page that defines it: sections, equations, directives, figures."""
+    patterns = (r"^\(([\w:.-]+)\)=\s*$", r"^\s*:(?:label|name):\s*(\S+)\s*$", r"\$\$\s*\(([\w:.-]+)\)")
+    found = {}
+    for page in PAGES:
+        for cell in page.prose:
+            found |= {label: page.name for pattern in patterns for label in re.findall(pattern, cell.source, re.MULTILINE)}
+        for cell in page.code:
+            if name := cell.metadata.get("mystnb", {}).get("figure", {}).get("name"):
+                found[name] = page.name
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    candidates = (os.environ.get("CHROMIUM"), *map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    executable = next(filter(None, candidates), None)
+    assert executable, "no Chromium here: see `make chromium`"
+    with sync_playwright() as playwright:
+        # No sandbox, because containers (and root) have none to give; no updates, because nothing may reach the network.
+        arguments = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+        yield browser
+        browser.close()

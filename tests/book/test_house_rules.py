@@ -1,0 +1,254 @@
+"""What CONTRIBUTING.md asks of a chapter and what a reviewer should not have to look for."""
+
+import ast
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?^ {0,3}\1[`~]*[ \t]*$", re.DOTALL | re.MULTILINE)
+DIRECTIVE = re.compile(
+    r"^[ \t]*(?P<fence>:{3,}|`{3,}|~{3,})\{(?P<name>[\w:-]+)\}[ \t]*(?P<argument>.*)\n(?P<options>(?:[ \t]*:[\w-]+:.*\n?)*)", re.MULTILINE
+)
+STATEMENTS = {"prf:theorem", "prf:lemma", "prf:proposition", "prf:corollary"}
+FOLDED = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
+
+
+def directives(cell) -> list[tuple[str, str, str, str]]:
+    """The directives of a cell: fence, name, argument and the label among the options ("" if there is none)."""
+    found = []
+    for match in DIRECTIVE.finditer(cell.source + "\n"):
+        label = re.search(r":label:\s*(\S+)", match["options"])
+        found.append((match["fence"], match["name"], match["argument"].strip(), label[1] if label else ""))
+    return found
+
+
+def test_chapters_are_those_of_the_contents(chapters, toc):
+    assert [chapter.name.removesuffix(".ipynb") for chapter in chapters] == [page for page in toc if page.startswith("chapters/")]
+
+
+# --- notebooks -------------------------------------------------------------------------------------------------------
+
+
+def test_notebook_is_stripped(chapter):
+    assert not [cell.id for cell in chapter.code if cell.outputs or cell.execution_count is not None]
+
+
+def test_cells_have_telling_names(chapter):
+    """A name such as `baird-diverges` survives edits, shows in a diff what moved and can be linked; `3f2a91bc` does none of it."""
+    notebook = chapter.notebook
+    assert (notebook.nbformat, notebook.nbformat_minor) >= (4, 5)
+    ids = [cell.id for cell in notebook.cells]
+    assert not [name for name, count in Counter(ids).items() if count > 1]
+    assert not [name for name in ids if not re.fullmatch(r"[a-z][a-z0-9-]+", name) or re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f-]+)?", name)]
+
+
+def test_one_kernel(chapters):
+    specifications = [chapter.notebook.metadata.get("kernelspec") for chapter in chapters]
+    assert {specification["name"] for specification in specifications} == {"python3"}
+    assert all(specification == specifications[0] for specification in specifications)
+
+
+def test_open_code_is_short(source):
+    """A reader takes in fifteen lines; what is longer goes to the package, or under a fold if it only draws."""
+    long = [
+        cell.source.split("\n")[0]
+        for cell in source.code
+        if len(cell.source.strip().split("\n")) > 15 and not FOLDED & set(cell.metadata.get("tags", []))
+    ]
+    assert not long, f"more than 15 lines and not folded, the cells that begin with {long}"
+
+
+def test_figures_have_words(source):
+    faults = []
+    for cell in source.executed.cells:
+        if not any("image/" in mime for output in cell.get("outputs", []) for mime in output.get("data", {})):
+            continue
+        metadata = cell.metadata.get("mystnb", {})
+        figure, alt = metadata.get("figure", {}), metadata.get("image", {}).get("alt", "")
+        if not re.fullmatch(r"[A-Z].{38,}\.", alt, re.DOTALL):
+            faults.append(f"mystnb.image.alt must be a sentence of at least 40 characters, is {alt!r}")
+        faults += [
+            f"mystnb.figure.{key} is missing in a cell that draws: {cell.source[:60]!r}"
+            for key in ("name", "caption")
+            if not figure.get(key)
+        ]
+    assert not faults, "\n".join([source.name, *faults])
+
+
+def test_figure_names_are_unique(pages):
+    names = Counter(cell.metadata.get("mystnb", {}).get("figure", {}).get("name") for page in pages for cell in page.code)
+    assert not [name for name, count in names.items() if name and count > 1]
+
+
+# --- prose -----------------------------------------------------------------------------------------------------------
+
+
+def test_directives_use_colon_fences(source):
+    """GitHub and Colab show a backtick fence as code and the mathematics in it as source; a colon fence they show as text."""
+    wrong = [
+        f"{name} {argument}"
+        for cell in source.prose
+        for fence, name, argument, _ in directives(cell)
+        if fence[0] != ":" and re.match(r"prf:|exercise|solution", name)
+    ]
+    assert not wrong
+
+
+def prose_only(markdown: str) -> str:
+    """What is left of Markdown without mathematics, code, roles, links, directive heads and options, comments and labels."""
+    markdown = FENCE.sub(" ", markdown)
+    for pattern in (r"<!--.*?-->", r"\$\$.*?\$\$(\s*\([\w:.-]+\))?", r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}"):
+        markdown = re.sub(pattern, " ", markdown, flags=re.DOTALL | re.MULTILINE)
+    markdown = re.sub(r"^[ \t]*:{3,}\{math\}.*?^[ \t]*:{3,}[ \t]*$", " ", markdown, flags=re.DOTALL | re.MULTILINE)
+    markdown = re.sub(r"^[ \t]*(:[\w-]+:.*|%.*|:{3,}.*)$", " ", markdown, flags=re.MULTILINE)
+    return re.sub(
+        r"(?:\{[\w:-]+\})?(`+)(?!`).*?(?<!`)\1(?!`)|(?<!\\)\$[^$]+\$|!?\[[^\]]*\]\([^)]*\)|<[^>\s][^>]*>", " ", markdown, flags=re.DOTALL
+    )
+
+
+NUMBER = r"\d+(?:\.\d+)*"
+PLACE = re.compile(
+    r"(?:\b(?:(?:secs?|ch|chs|figs?|thms?|lem|prop|cor|defs?|eqs?|alg|tab|ex)\.?"
+    r"|(?:section|chapter|figure|theorem|lemma|proposition|corollary|definition|equation|algorithm|table|exercise|example)s?)|§+)"
+    rf"\s*\(?{NUMBER}\)?(?:(?:,|–|-|\s+and|\s+to)\s*\(?{NUMBER}\)?)*",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize(
+    ("markdown", "typed"),
+    [
+        ("The error is 0.5 after $0.25$ and `0.125`.", ["0.5"]),
+        ("See sec. 9.4 and 11.1, § 9.4, figs. 11.1–11.2, thm 6.4 and eq. (11.2).", []),
+        ("So {glue:text}`x:.2f` and [0.3](a.md), $$ 0.9 $$ (eq-a) then 2.5.", ["2.5"]),
+        (":::{prf:theorem} A 1.5 title\n:label: thm-1.5\n\nwith 3.5 in it\n:::", ["3.5"]),
+        ("```{code-block}\n1.5\n```\n\nIn 2018 there were 7.", []),
+        ("Chapter. 0.5 begins a sentence.", ["0.5"]),
+    ],
+)
+def test_the_finder_of_typed_numbers(markdown, typed):
+    assert typed_numbers(markdown) == typed
+
+
+def typed_numbers(markdown: str) -> list[str]:
+    return re.findall(r"\d+\.\d+", PLACE.sub(" ", prose_only(markdown)))
+
+
+def test_no_number_is_typed(chapter):
+    """A number in prose comes out of a cell, by glue: then it cannot differ from what the code computes."""
+    typed = [f"{cell.id}: {number}" for cell in chapter.prose for number in typed_numbers(cell.source)]
+    assert not typed
+
+
+def test_exercises_and_solutions_are_pairs(pages):
+    exercises, solutions = [], []
+    for page in pages:
+        for cell in page.prose:
+            for _, name, argument, label in directives(cell):
+                if name in {"exercise", "exercise-start"}:
+                    exercises.append(label or f"an exercise without a label in {page.name}")
+                elif name in {"solution", "solution-start"}:
+                    solutions.append(argument)
+    assert sorted(exercises) == sorted(solutions)
+
+
+def test_links_lead_somewhere(source, labels, pages, root):
+    """Links and references inside the book, by the sources alone: also where Sphinx would be silent."""
+    references = (root / "references.bib").read_text(encoding="utf-8")
+    faults = []
+    for cell in source.prose:
+        markdown = FENCE.sub(" ", cell.source)
+        for role, text in re.findall(r"\{(doc|ref|numref|eq|prf:ref|cite(?::\w+)?)\}`([^`]+)`", markdown):
+            for target in re.sub(r"^.*<(.*)>$", r"\1", text, flags=re.DOTALL).split("," if role.startswith("cite") else "\n"):
+                if role == "doc":
+                    here = (root if target.startswith("/") else source.path.parent) / target.strip("/")
+                    found = any(
+                        here.with_name(here.name + suffix).resolve() in {page.path for page in pages} for suffix in ("", ".ipynb", ".md")
+                    )
+                elif role.startswith("cite"):
+                    found = re.search(rf"^\s*@\w+\{{\s*{re.escape(target.strip())}\s*,", references, re.MULTILINE)
+                else:
+                    found = target.strip() in labels
+                if not found:
+                    faults.append(f"{{{role}}}`{text}`")
+        faults += [
+            f"[…]({link})" for link in markdown_links(markdown) if not (leads_to_a_file(link, source.path) or link.strip("#") in labels)
+        ]
+    assert not faults, "\n".join([source.name, *faults])
+
+
+def markdown_links(markdown: str) -> list[str]:
+    """Targets of the links and images that stay inside the project."""
+    links = re.findall(r"\]\(\s*<?([^)>\s]+)", markdown) + re.findall(r"^\[[^\]^]+\]:\s*(\S+)", markdown, re.MULTILINE)
+    return [link for link in links if not re.match(r"[a-z]+:", link)]
+
+
+def leads_to_a_file(link: str, page: Path) -> bool:
+    path = link.split("#")[0]
+    return bool(path) and (page.parent / path).exists()
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_of_the_front_matter(name, root):
+    page = root / name
+    if not page.exists():
+        pytest.skip(f"{name} is not written yet")
+    text = page.read_text(encoding="utf-8")
+    anchors = {"#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+    assert not [link for link in markdown_links(FENCE.sub(" ", text)) if not leads_to_a_file(link, page) and link not in anchors]
+
+
+# --- statements and their tests ----------------------------------------------------------------------------------------
+
+
+def test_statements_and_tests_name_each_other(chapters, root):
+    """A theorem without a test is a claim; a mark without a theorem is a test of what the book no longer says."""
+    stated = [
+        (label, chapter.name)
+        for chapter in chapters
+        for cell in chapter.prose
+        for _, name, _, label in directives(cell)
+        if name in STATEMENTS
+    ]
+    unlabelled = [chapter for label, chapter in stated if not label]
+    labels, tested = {label for label, _ in stated}, marked_labels(root / "tests")
+    assert not unlabelled, f"statements without a label in {unlabelled}"
+    assert not labels - tested, f"no test carries @pytest.mark.states(…) for {sorted(labels - tested)}"
+    assert not tested - labels, f"tests are marked with labels that no chapter has: {sorted(tested - labels)}"
+
+
+def marked_labels(tests: Path) -> set[str]:
+    """The labels in `pytest.mark.states("label")`, where it decorates a test or one of its parameter sets."""
+    found = set()
+    for path in tests.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name.lower().startswith("test"):
+                calls = [call for decorator in node.decorator_list for call in ast.walk(decorator) if isinstance(call, ast.Call)]
+                marks = [call for call in calls if ast.unparse(call.func) == "pytest.mark.states"]
+                found |= {argument.value for call in marks for argument in call.args}
+    return found
+
+
+# --- every file of the repository --------------------------------------------------------------------------------------
+
+
+def test_no_file_names_a_machine(root):
+    """Neither the place of a checkout nor the host that packages came from: both are true on one machine only."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=root, capture_output=True, text=True, check=False
+    )
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    machine = re.compile(
+        rf"{re.escape(str(root))}|(?<![\w./-])/(?:home|Users|root|work|workspace)/|pythonhosted|registry\.npmjs|(?<!emit-)index-url"
+    )
+    faults = []
+    for name in listing.stdout.splitlines():
+        path = root / name
+        if path.is_file() and path != Path(__file__).resolve():
+            lines = path.read_text(encoding="utf-8", errors="ignore").splitlines()
+            faults += [f"{name}:{number}: {line.strip()[:120]}" for number, line in enumerate(lines, start=1) if machine.search(line)]
+    assert not faults, "\n".join(faults)

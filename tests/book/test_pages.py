@@ -1,0 +1,181 @@
+"""The built pages in a browser without a network: what a reader sees, at a desk and on a phone, by day and by night."""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from bs4 import BeautifulSoup
+from playwright.sync_api import Browser, Page
+
+DESK, PHONE = 1280, 390
+TEXT = ":is(article.bd-article, .bd-article-container:not(:has(article)))"  # the search page has no article
+
+# Findings of axe that are the theme's or an extension's, each with the reason why it stays. Everything else that is serious fails.
+NOT_OURS = {
+    "aria-required-children": "docutils gives a bibliography role=list and its entries role=doc-biblioentry, no longer an item",
+}
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, built: Path) -> Iterator[Page]:
+    """A page that is loaded once for all its tests; `page.faults` holds what its console and its requests complained of."""
+    context = browser.new_context(viewport={"width": DESK, "height": 900}, color_scheme="light", offline=True)
+    context.set_default_timeout(10_000)
+    page = context.new_page()
+    page.faults = []
+    page.on("console", lambda message: page.faults.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.on(
+        "request", lambda request: page.faults.append(request.url) if urlsplit(request.url).scheme not in {"file", "data", "blob"} else None
+    )
+    page.on("requestfailed", lambda request: page.faults.append(f"{request.url}: {request.failure}"))
+    page.goto(built.as_uri())
+    page.evaluate("window.MathJax?.startup?.promise")
+    page.add_style_tag(content="* { transition: none !important; }")  # a colour that is still fading in has the contrast of neither mode
+    yield page
+    context.close()
+
+
+@cache
+def anchors(path: Path) -> set[str]:
+    """Everything in a page that an address can point to."""
+    soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    return {
+        str(tag.get("id") or tag.get("name")) for tag in soup.find_all(lambda tag: tag.get("id") or (tag.name == "a" and tag.get("name")))
+    }
+
+
+def test_every_page_of_the_contents_is_built(toc, html):
+    assert not [page for page in toc if not (html / f"{page}.html").is_file()]
+    assert f"url={toc[0]}.html" in (html / "index.html").read_text(encoding="utf-8")
+
+
+def test_nothing_else_is_built(toc, html):
+    """Not the README, not a file of the environment: only what the table of contents names and what Sphinx makes of it."""
+    built = {path.relative_to(html).with_suffix("").as_posix() for path in html.rglob("*.html") if "_static" not in path.parts}
+    assert built - set(toc) <= {"index", "genindex", "search", "prf-prf"}
+
+
+def test_nothing_comes_from_outside(page):
+    assert page.faults == []
+
+
+def test_mathematics_is_set(page, built):
+    raw = page.locator(TEXT).evaluate(
+        """text => {
+            const copy = text.cloneNode(true);
+            copy.querySelectorAll("pre, code, script, style, mjx-container").forEach(element => element.remove());
+            return copy.textContent;
+        }"""
+    )
+    assert not re.findall(r"\\\(|\\\[|\$\$|\$[^$\n]+\$|\\begin\{\w+\}|\\frac|\\alpha", raw)
+    # MathJax sets what it cannot read in red: whole formulas as errors, unknown commands as text.
+    assert page.locator("mjx-merror, [data-mjx-error], mjx-container mtext[mathcolor=red], .math:not(:has(mjx-container))").count() == 0
+    if built.parent.name == "chapters":
+        assert page.locator("mjx-container").count() > 0
+
+
+def test_nothing_dangles(page):
+    text = page.locator(TEXT)
+    assert not re.findall(r"\?\?|\[\?\]|\{\w[\w:]*\}`|:::", text.inner_text())
+    assert text.locator(".problematic, .system-message, a.reference:text-is('undefined'), a.reference:text-is('None')").count() == 0
+    assert text.locator("a.reference:empty, span.pasted-text:empty").count() == 0
+
+
+def test_headings_step_down_one_at_a_time(page):
+    visible = "headings => headings.filter(heading => heading.checkVisibility()).map(heading => +heading.tagName[1])"
+    levels = page.locator(TEXT).locator("h1, h2, h3, h4, h5, h6").evaluate_all(visible)
+    assert levels[:1] == [1]
+    assert 1 not in levels[1:]
+    assert all(deeper <= level + 1 for level, deeper in pairwise(levels))
+
+
+def test_pictures_have_words(page):
+    pictures = page.locator(TEXT).locator("img, svg:not(mjx-container *, button *, [aria-hidden=true], [aria-hidden=true] *)")
+    wordless = pictures.evaluate_all(
+        """pictures => pictures.filter(picture => !["alt", "aria-label", "aria-labelledby"].some(name => picture.getAttribute(name)))
+            .map(picture => picture.outerHTML.slice(0, 120))"""
+    )
+    assert wordless == []
+
+
+def test_links_inside_the_site_lead_somewhere(page, built, html):
+    broken = []
+    for address in page.evaluate("[...document.querySelectorAll('a[href]')].map(link => link.href)"):
+        parts = urlsplit(address)
+        if parts.scheme != "file":
+            continue
+        path = Path(unquote(parts.path))
+        anchor = unquote(parts.fragment)
+        inside = path.is_relative_to(html) and path.is_file()
+        if not inside or (anchor and path.suffix == ".html" and anchor not in anchors(path)):
+            broken.append(address)
+    assert broken == [], built.name
+
+
+@pytest.mark.parametrize("width", [DESK, PHONE])
+def test_page_does_not_scroll_sideways(page, width):
+    """Nor is anything cut off at the edge: what is too wide has a box of its own to scroll in."""
+    page.set_viewport_size({"width": width, "height": 900})
+    wide = page.evaluate(
+        """() => [...document.querySelectorAll(".bd-article *")].filter(element => element.checkVisibility())
+            .filter(element => !element.closest("mjx-assistive-mml") && element.getBoundingClientRect().right > innerWidth + 1)
+            .filter(element => {
+                for (let box = element.parentElement; box; box = box.parentElement) {
+                    const scrolls = ["auto", "scroll"].includes(getComputedStyle(box).overflowX);
+                    if (scrolls && box.getBoundingClientRect().right <= innerWidth + 1) return false;
+                }
+                return true;
+            })
+            .map(element => element.outerHTML.slice(0, 120))"""
+    )
+    assert wide == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def choose(page: Page, scheme: str) -> None:
+    """Ask for a colour scheme as the reader's system does, and wait until the theme has followed."""
+    page.emulate_media(color_scheme=scheme)
+    page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_follow_the_reader(page, scheme):
+    choose(page, scheme)
+    colours = page.evaluate("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('main h1')).color]")
+    ground, ink = (sum(map(float, re.findall(r"[\d.]+", colour)[:3])) / 3 for colour in colours)
+    assert (ground > 200 and ink < 100) if scheme == "light" else (ground < 60 and ink > 150)
+    filters = page.evaluate("[...document.querySelectorAll('div.cell_output img')].map(image => getComputedStyle(image).filter)")
+    assert all(("invert" in value) == (scheme == "dark") for value in filters), "a figure keeps its dark ink on a dark page, or the reverse"
+
+
+CONTRAST = "color-contrast"  # the slowest rule by far
+
+
+@pytest.mark.parametrize(
+    ("scheme", "width", "rules"),
+    [
+        ("light", DESK, {}),
+        ("dark", DESK, {"runOnly": [CONTRAST]}),
+        ("light", PHONE, {"rules": {CONTRAST: {"enabled": False}}}),
+    ],
+    ids=["light", "dark", "phone"],
+)
+def test_page_is_accessible(page, scheme, width, rules):
+    page.set_viewport_size({"width": width, "height": 900})
+    choose(page, scheme)
+    # Without preload axe does not fetch the style sheets once more, which a page from a file may not.
+    violations = Axe().run(page, options={"resultTypes": ["violations"], "preload": False} | rules).response["violations"]
+    faults = [
+        f"{violation['id']} ({violation['help']}): {node['html'][:160]}"
+        for violation in violations
+        if violation["impact"] in {"serious", "critical"} and violation["id"] not in NOT_OURS
+        for node in violation["nodes"]
+    ]
+    assert not faults, json.dumps(faults, indent=1)
