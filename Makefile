@@ -79,7 +79,7 @@ serve: $(INSTALLED) $(CACHE_FRESH) $(KERNEL_CONFIG)  ## show the book at http://
 	@$(BIN)/sphinx-autobuild --quiet --port $(PORT) --pre-build '$(MAKE) --silent $(CACHE_FRESH)' --re-ignore '$(CURDIR)/(\.|_build|build|tests)' \
 	  -c $(SERVE) -d $(SERVE)/.doctrees -D nb_execution_cache_path=$(CURDIR)/$(BUILD)/.jupyter_cache . $(SERVE)/html
 
-lab: $(INSTALLED)  ## open the notebooks in JupyterLab
+lab: $(INSTALLED) $(KERNEL_CONFIG)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=chapters
 
 # --- the checks ------------------------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ types: $(INSTALLED)  ## the type checker, strict
 unit: $(INSTALLED)  ## the package: unit and property tests, doctests, coverage
 	@$(BIN)/pytest -n $(WORKERS) --doctest-modules --cov --cov-report=term tests/package lib
 
-notebooks: $(INSTALLED)  ## run every notebook
+notebooks: $(INSTALLED) $(KERNEL_CONFIG)  ## run every notebook
 	@$(BIN)/pytest -n $(WORKERS) --nbmake --nbmake-kernel=python3 --nbmake-timeout=120 chapters
 
 pages: $(BOOK) chromium  ## the house rules, the numbers in the chapters, the pages in a browser

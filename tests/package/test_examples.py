@@ -172,7 +172,7 @@ def test_a_random_mdp_has_the_moments_of_its_distribution():
 
 
 def test_a_random_policy_has_the_moments_of_the_uniform_distribution_over_policies():
-    rng, n_states, n_draws = np.random.default_rng(0), 20, 500
+    rng, n_states, n_draws = np.random.default_rng(0), 100, 1000
     mdp = random_mdp(rng, n_states, 3)
     rows = np.concatenate([random_policy(rng, mdp) for _ in range(n_draws)])
     assert rows.shape == (n_states * n_draws, 3)

@@ -138,8 +138,11 @@ def test_a_point_that_is_not_finite_ends_the_run_and_is_not_kept(f, start, kept)
 
 
 def test_a_point_whose_norm_overflows_has_diverged_even_if_it_is_fixed():
-    # Its norm is that of (inf - inf, inf + inf), a NaN, which is not above any ceiling.
-    trace = iterate(lambda x: np.full_like(x, 1e200), np.ones(2), norm=Norm(2, np.array([[1.0, -1.0], [1.0, 1.0]]) * 1e200))
+    # The products with the scale are infinite and alternate in sign: their sum is a NaN where they are summed by lanes, and then not above
+    # the ceiling.
+    n = 16
+    alternating = (np.ones((n, n)) + np.eye(n)) * (-1.0) ** np.arange(n)
+    trace = iterate(lambda x: np.full_like(x, 1e200), np.ones(n), norm=Norm(2, 1e200 * alternating))
     assert (trace.outcome, trace.n_steps) == ("diverged", 1)
 
 
