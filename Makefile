@@ -98,7 +98,7 @@ types: $(INSTALLED)  ## the type checker, strict
 	@$(BIN)/mypy
 
 unit: $(INSTALLED)  ## the package: unit and property tests, doctests, coverage
-	@$(BIN)/pytest -n $(WORKERS) --doctest-modules --cov --cov-report=term tests/package lib
+	@$(BIN)/pytest -n $(WORKERS) --doctest-modules --cov=deadly_triad --cov-report=term tests/package lib/deadly_triad
 
 notebooks: $(INSTALLED) $(KERNEL_CONFIG)  ## run every notebook
 	@$(BIN)/pytest -n $(WORKERS) --nbmake --nbmake-kernel=python3 --nbmake-timeout=120 chapters
