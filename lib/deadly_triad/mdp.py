@@ -83,6 +83,17 @@ def policy_rewards(mdp: MDP, policy: Float[np.ndarray, "S A"]) -> Float[np.ndarr
     return np.sum(policy * mdp.rewards, axis=1)
 
 
+def pair_transitions(mdp: MDP, policy: Float[np.ndarray, "S A"]) -> Float[np.ndarray, "n n"]:
+    r"""$P^\pi$ from state-action pair to state-action pair, $P(s' | s, a) \pi(a' | s')$, shape (n, n) with n = S A, state-major.
+
+    Raises:
+        ValueError: if `policy` is not a policy of `mdp`.
+    """
+    check_policy("policy", mdp, policy)
+    n_pairs = mdp.n_states * mdp.n_actions
+    return (mdp.transitions[..., None] * policy).reshape(n_pairs, n_pairs)
+
+
 def importance_ratios(target: Float[np.ndarray, "S A"], behaviour: Float[np.ndarray, "S A"]) -> Float[np.ndarray, "S A"]:
     r"""$\pi(a | s) / b(a | s)$, and 0 where neither policy takes the action, shape (S, A).
 

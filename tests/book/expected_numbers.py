@@ -9,7 +9,8 @@ say), the entry is a pair of the function and a relative tolerance, with a comme
 """
 
 from collections.abc import Callable
-from math import cos, log, sin, sqrt
+from itertools import pairwise
+from math import ceil, cos, log, sin, sqrt
 
 import numpy as np
 
@@ -41,6 +42,76 @@ def steps_promised() -> int:
     # The least n with b^n (1 - cos 1) / (1 - b) <= 1e-10, by trial.
     b = sin(1)
     return next(n for n in range(1000) if b**n * (1 - cos(1)) / (1 - b) <= 1e-10)
+
+
+# --- Bellman operators -----------------------------------------------------------------------------------------------
+
+
+def best_values(state: int) -> float:
+    """What the corridor is worth to one who walks right: ten at the right wall, a tenth less a step before."""
+    return 10 * 0.9 ** (4 - state)
+
+
+def garnet_counts() -> tuple[int, int, int]:
+    """Sweeps that are promised, certified and needed on the random problem, from its draws and state values."""
+    rng = np.random.default_rng(1)
+    successors = np.argsort(rng.random((20, 3, 20)), axis=-1)[..., :2]
+    chances, rewards = rng.dirichlet(np.ones(2), size=(20, 3)), rng.standard_normal((20, 3))
+    q, history = np.zeros((20, 3)), [np.zeros((20, 3))]
+    for _ in range(1000):
+        v = q.max(axis=1)
+        q = np.array([[rewards[s, a] + 0.9 * chances[s, a] @ v[successors[s, a]] for a in range(3)] for s in range(20)])
+        history.append(q)
+    steps = [np.abs(after - before).max() for before, after in pairwise(history)]
+    promised = ceil(log(1e-4 * 0.1 / steps[0]) / log(0.9))
+    certified = next(n for n in range(1, 1000) if 9 * steps[n - 1] <= 1e-4)
+    there = next(n for n in range(1, 1000) if np.abs(history[n] - q).max() <= 1e-4)
+    return promised, certified, there
+
+
+def forgotten(share: float) -> int:
+    """First step after which no other entry of the corridor is off by more than 0.1, in state values and one number.
+
+    The other nine entries take their targets at once, so only the best values matter; the rare entry is moved by `pace` of the way.
+    """
+    pace, rare = 9 * share / (1 - share), 20.0
+    entries = {(s, a): 0.9 * best_values(max(s - 1, 0) if a == 0 else s + 1) for s in range(5) for a in (0, 1)}
+    entries[4, 1], entries[0, 0] = 10.0, rare
+    exact = {**entries, (0, 0): 0.9 * best_values(0)}
+    n = 0
+    last = 0
+    while n < 20 or entries[0, 0] > best_values(0):
+        best = [max(entries[s, 0], entries[s, 1]) for s in range(5)]
+        new = {(s, a): 0.9 * best[max(s - 1, 0) if a == 0 else min(s + 1, 4)] + (s == 4 and a == 1) for s in range(5) for a in (0, 1)}
+        new[0, 0] = (1 - pace) * entries[0, 0] + pace * 0.9 * best[0]
+        entries, n = new, n + 1
+        if max(abs(entries[pair] - exact[pair]) for pair in entries if pair != (0, 0)) > 0.1:
+            last = n
+    return last + 1
+
+
+def alternation() -> float:
+    """Growth a step on the corridor with step 1.5: root of the radius of the two updates that take turns, each on pairs by hand."""
+
+    def update(actions: str) -> np.ndarray:
+        ahead = np.zeros((10, 10))
+        for s in range(5):
+            for a, to in enumerate((max(s - 1, 0), min(s + 1, 4))):
+                ahead[2 * s + a, 2 * to + "LR".index(actions[to])] = 1
+        return -0.5 * np.eye(10) + 1.5 * 0.9 * ahead
+
+    return sqrt(np.abs(np.linalg.eigvals(update("LRLLR") @ update("RLLRL"))).max())
+
+
+def room_for_every_policy() -> float:
+    """How much the bound for every policy exceeds that of the contraction, by bisection on the determinant of the worst block."""
+    low, high = 2 / (1.9 * 0.5), 4.0
+    for _ in range(100):
+        middle = (low + high) / 2
+        # 2 - alpha G is singular at the bound, G having the rows (0.5, -0.45) and (-0.9 r, r) with r = 0.5 / 9.
+        inside = (2 - middle * 0.5) * (2 - middle * 0.5 / 9) > middle**2 * 0.81 * 0.25 / 9
+        low, high = (middle, high) if inside else (low, middle)
+    return low * 1.9 * 0.5 / 2 - 1
 
 
 # --- Two states, the corridor ----------------------------------------------------------------------------------------
@@ -225,6 +296,24 @@ EXPECTED: dict[str, Expectation] = {
     "ch01-peak": lambda: max(0.5**n + 2 * n * 0.5 ** (n - 1) for n in range(40)),
     "ch01-stuck": lambda: 402 / (2 * 401),
     "ch01-harmonic": lambda: 1 / 401,
+    # 10 * 0.9^n <= 1e-4.
+    "ch02-corridor-promised": lambda: ceil(log(1e-5) / log(0.9)),
+    "ch02-corridor-there": lambda: next(n for n in range(1000) if best_values(4) - sum(0.9**t for t in range(n)) <= 1e-4),
+    "ch02-random-promised": lambda: garnet_counts()[0],
+    "ch02-random-certified": lambda: garnet_counts()[1],
+    "ch02-random-there": lambda: garnet_counts()[2],
+    "ch02-forgotten-100": lambda: forgotten(1 / 100),
+    "ch02-forgotten-1000": lambda: forgotten(1 / 1000),
+    "ch02-forgotten-10000": lambda: forgotten(1 / 10000),
+    # At "1 left": 0.9 * 20 instead of 0.9 * 0.9^4 * 10.
+    "ch02-spread": lambda: 18 - 9 * 0.9**4,
+    "ch02-true-left": lambda: 0.9 * best_values(0),
+    "ch02-lured-value": lambda: 20 * 0.9**4,
+    "ch02-exact-value": lambda: 1 / (1 - 0.9),
+    "ch02-growth": (alternation, 1e-6),  # a ratio of steps after 200 of them: the other modes have not quite died
+    "ch02-extra": room_for_every_policy,
+    # In closed form (1 + 0.9 u / (1 - u)) / 0.1 with u = 1.1 - 1.
+    "ch02-cycle-high": lambda: (1 + 0.9 * 0.1 / 0.9) / 0.1,
     # Of six standard normal numbers, the largest in size is 1.8 at the median, between 0.5 and 3.1 in all but one case in 100.
     "ch03-worst-z": (lambda: 1.8, 0.73),
     "ch03-on-policy-error": lambda: corridor_error(0.8, 0.8),

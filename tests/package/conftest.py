@@ -14,7 +14,7 @@ from hypothesis import settings
 # Python's typing rules accept an int where a float is asked for (PEP 484), beartype only when told to.
 jaxtyping.install_import_hook("deadly_triad", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
-settings.register_profile("package", deadline=None, derandomize="CI" in os.environ)
+settings.register_profile("package", deadline=None, max_examples=50, derandomize="CI" in os.environ)
 settings.load_profile("package")
 
 

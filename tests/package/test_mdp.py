@@ -23,7 +23,7 @@ from deadly_triad.mdp import (
     state_values,
     stationary_distribution,
 )
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from .strategies import generators, mdps, mdps_with_policy
@@ -97,7 +97,7 @@ def test_the_bellman_operators_are_their_sums(drawn, rng):
 @given(mdps_with_policy(), generators)
 def test_both_operators_are_monotone_and_contract_the_sup_norm_by_the_discount_and_by_no_less(drawn, rng):
     mdp, policy = drawn
-    q = rng.standard_normal((5, mdp.n_states, mdp.n_actions))
+    q = rng.standard_normal((3, mdp.n_states, mdp.n_actions))
     for operator in (lambda v: policy_operator(mdp, policy, v), lambda v: optimality_operator(mdp, v)):
         for lower, upper in itertools.combinations(q, 2):
             assert SUP(operator(lower) - operator(upper)) <= mdp.discount * SUP(lower - upper) + 1e-13
@@ -118,7 +118,7 @@ def test_in_the_euclidean_norm_a_bellman_operator_need_not_contract():
     assert modulus_lower_bound(operator, points, SUP) == pytest.approx(discount, rel=1e-14)
 
 
-@given(mdps(), generators)
+@given(mdps(max_states=3), generators)
 def test_the_optimality_operator_is_the_maximum_of_the_policy_operators(mdp, rng):
     q = rng.standard_normal((mdp.n_states, mdp.n_actions))
     best = np.max([policy_operator(mdp, policy, q) for policy in all_deterministic_policies(mdp)], axis=0)
@@ -147,7 +147,7 @@ def test_values_worked_out_by_hand():
     np.testing.assert_allclose(optimal_action_values(STAY_OR_CHANGE), [[0.5, 1], [2, 0.5]], rtol=1e-15)
 
 
-@given(mdps(max_states=4))
+@given(mdps(max_states=3))
 def test_the_optimal_values_are_the_best_over_all_deterministic_policies_and_fixed_by_the_optimality_operator(mdp):
     best = np.max([action_values(mdp, policy) for policy in all_deterministic_policies(mdp)], axis=0)
     scale = max(1, np.abs(best).max())
@@ -201,10 +201,7 @@ def test_the_recurrent_classes_are_the_sets_that_can_be_entered_and_not_left(rng
 @given(mdps_with_policy(), st.integers(0, 3), generators)
 def test_the_stationary_distribution_is_kept_by_the_chain_and_0_on_transient_states(drawn, n_transient, rng):
     chain = policy_transitions(*drawn)
-    if len(recurrent_classes(chain)) > 1:
-        with pytest.raises(ValueError, match="transitions must have one recurrent class"):
-            stationary_distribution(chain)
-        return
+    assume(len(recurrent_classes(chain)) == 1)
     n = len(chain) + n_transient
     transitions = np.zeros((n, n))
     transitions[n_transient:, n_transient:] = chain
