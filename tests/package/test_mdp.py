@@ -16,6 +16,7 @@ from deadly_triad.mdp import (
     importance_ratios,
     optimal_action_values,
     optimality_operator,
+    pair_transitions,
     policy_operator,
     policy_rewards,
     policy_transitions,
@@ -132,7 +133,8 @@ def test_the_optimality_operator_is_the_maximum_of_the_policy_operators(mdp, rng
 def test_the_values_of_a_policy_solve_the_linear_system_over_pairs_and_are_fixed_by_its_operator(drawn):
     mdp, policy = drawn
     n = mdp.n_states * mdp.n_actions
-    onward = (mdp.transitions[..., None] * policy).reshape(n, n)  # (s, a) -> (s', a'), state-major
+    onward = np.array([[mdp.transitions[s, a, t] * policy[t, c] for t, c in pairs(mdp)] for s, a in pairs(mdp)])
+    np.testing.assert_array_equal(pair_transitions(mdp, policy), onward)
     q = np.linalg.solve(np.eye(n) - mdp.discount * onward, mdp.rewards.ravel()).reshape(mdp.rewards.shape)
     scale = max(1, np.abs(q).max())
     np.testing.assert_allclose(action_values(mdp, policy), q, atol=1e-12 * scale)
@@ -276,7 +278,7 @@ def test_a_discount_outside_0_to_1_is_refused(discount):
 @pytest.mark.parametrize("wrong", [np.ones((3, 2)), np.ones((2, 3))])
 def test_policies_and_action_values_of_another_shape_are_refused(wrong):
     mdp, values = STAY_OR_CHANGE, np.zeros((2, 2))
-    for call in (policy_transitions, policy_rewards, state_values, action_values):
+    for call in (policy_transitions, pair_transitions, policy_rewards, state_values, action_values):
         with pytest.raises(ValueError, match=r"policy must have shape \(S, A\) = \(2, 2\)"):
             call(mdp, wrong)
     with pytest.raises(ValueError, match=r"values must have shape \(S, A\) = \(2, 2\)"):
