@@ -95,9 +95,9 @@ def w_to_2w(discount: float = 0.99, solid_probability: float = 0.5) -> Example:
 
 
 def baird_boundary(discount: float, n_upper: int = 6) -> float:
-    r"""Probability of the solid action above which expected TD(0) is stable on Baird's counterexample with $m$ upper states.
+    r"""Probability of the solid action above which expected TD(0) settles on Baird's counterexample with $m$ upper states.
 
-    It is $(2 m \gamma - m - 4) / (4 m - 4 - 3 m \gamma)$, for m = 6 $(6 \gamma - 5) / (10 - 9 \gamma)$; 0 (stable for every p) when the
+    It is $(2 m \gamma - m - 4) / (4 m - 4 - 3 m \gamma)$, for m = 6 $(6 \gamma - 5) / (10 - 9 \gamma)$; 0 (it settles for every p) when the
     numerator is not positive, as for every discount when $m \le 4$. The book derives it in its chapter on the counterexample.
 
     Args:

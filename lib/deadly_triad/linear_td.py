@@ -250,7 +250,7 @@ def sampled_td(
         _check_positive(name, number)
     ratios = importance_ratios(target, behaviour) if importance_sampling else np.ones_like(target)
 
-    weighting = stationary_distribution(policy_transitions(mdp, behaviour))
+    weighting = _stationary(mdp, behaviour)
     states = _draw(np.broadcast_to(weighting, (n_runs, mdp.n_states)), rng)
     theta = np.tile(np.asarray(start, dtype=float), (n_runs, 1))
     escaped = np.zeros(n_runs, dtype=bool)
@@ -306,7 +306,7 @@ def sampled_td_mean(
     _check_sampling(mdp, features, target, behaviour, start, step_size)
     _check_positive("n_steps", n_steps)
     ratios = importance_ratios(target, behaviour)
-    weighting = stationary_distribution(policy_transitions(mdp, behaviour))
+    weighting = _stationary(mdp, behaviour)
     path = behaviour[:, :, None] * mdp.transitions
     difference = mdp.discount * features[None, :, :] - features[:, None, :]
     carried = weighting[:, None] * np.asarray(start, dtype=float)
@@ -350,6 +350,13 @@ def _check_sampling(
         raise ValueError(f"features must have shape (S, k) with S = {mdp.n_states}, got {features.shape}")
     check_finite("features", features)
     _check_start(features, start)
+
+
+def _stationary(mdp: MDP, behaviour: Float[np.ndarray, "S A"]) -> Float[np.ndarray, " S"]:
+    try:
+        return stationary_distribution(policy_transitions(mdp, behaviour))
+    except ValueError as reason:
+        raise ValueError(f"behaviour must have a unique stationary distribution: {reason}") from reason
 
 
 def _check_start(features: Float[np.ndarray, "n k"], start: Float[np.ndarray, "..."]) -> None:

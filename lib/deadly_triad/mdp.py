@@ -98,10 +98,13 @@ def importance_ratios(target: Float[np.ndarray, "S A"], behaviour: Float[np.ndar
     r"""$\pi(a | s) / b(a | s)$, and 0 where neither policy takes the action, shape (S, A).
 
     Raises:
-        ValueError: if `behaviour` never takes an action that `target` takes (no coverage): no ratio corrects for that.
+        ValueError: if `behaviour` never takes an action that `target` takes (no coverage; no ratio corrects for that), if the shapes
+            differ, or if a row is no distribution.
     """
     if target.shape != behaviour.shape:
         raise ValueError(f"behaviour must have the shape {target.shape} of target, got {behaviour.shape}")
+    check_distribution("target", target)
+    check_distribution("behaviour", behaviour)
     missing = np.argwhere((target > 0) & (behaviour == 0))
     if len(missing):
         state, action = missing[0]

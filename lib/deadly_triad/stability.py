@@ -9,6 +9,7 @@ So a positive step that settles the iteration exists exactly when every eigenval
 ($\lambda = 0$) do not move at all; an iteration that has them, and is otherwise stable, settles at a point that depends on its start.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +32,7 @@ class Stability:
         verdict: "stable" when all have a positive real part; "semistable" when the others are zero and $M$ has a full set of
             eigenvectors for them; else "unstable".
         largest_stable_step: every step size strictly below it settles the iteration, and neither it nor any above does; 0 when no step
-            does, infinity when $M = 0$.
+            does, infinity when $M = 0$. With null directions that holds for $c$ in the range of $M$; any other $c$ makes them drift.
     """
 
     eigenvalues: Complex[np.ndarray, " n"]
@@ -106,7 +107,8 @@ def contraction_norm(matrix: Float[np.ndarray, "n n"], modulus: float | None = N
         modulus: $\beta$; by default halfway between the spectral radius and 1.
 
     Raises:
-        ValueError: if the spectral radius is not below `modulus`, or `modulus` is not below 1.
+        ValueError: if the spectral radius is not below `modulus`, `modulus` is not below 1, or the norm is so stretched that float64
+            cannot represent it.
     """
     radius = spectral_radius(matrix)
     if modulus is None:
@@ -114,8 +116,13 @@ def contraction_norm(matrix: Float[np.ndarray, "n n"], modulus: float | None = N
     if not radius < modulus < 1:
         raise ValueError(f"modulus must lie strictly between the spectral radius {radius:.6g} and 1, got {modulus:.6g}")
     scaled = matrix.T / modulus
-    h = scipy.linalg.solve_discrete_lyapunov(scaled, np.eye(len(matrix)))
-    return Norm(2, scipy.linalg.cholesky((h + h.T) / 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", scipy.linalg.LinAlgWarning)
+        try:
+            h = scipy.linalg.solve_discrete_lyapunov(scaled, np.eye(len(matrix)))
+            return Norm(2, scipy.linalg.cholesky((h + h.T) / 2))
+        except (scipy.linalg.LinAlgWarning, np.linalg.LinAlgError) as reason:
+            raise ValueError("matrix must be less far from normal: its norm cannot be told from a degenerate one in float64") from reason
 
 
 def check_step_size(step_size: float) -> None:

@@ -436,9 +436,9 @@ def test_runs_and_kept_steps_are_counted_from_1(name):
 def test_a_behaviour_without_a_unique_stationary_distribution_is_refused():
     apart = MDP(np.eye(2)[:, None, :], np.zeros((2, 1)), 0.5)
     problem = {"features": np.ones((2, 1)), "target": np.ones((2, 1)), "behaviour": np.ones((2, 1)), "start": np.zeros(1), "step_size": 0.1}
-    with pytest.raises(ValueError, match="transitions must have one recurrent class"):
+    with pytest.raises(ValueError, match="behaviour must have a unique stationary distribution"):
         sampled_td(apart, **problem, n_steps=1, n_runs=1, rng=np.random.default_rng(0))
-    with pytest.raises(ValueError, match="transitions must have one recurrent class"):
+    with pytest.raises(ValueError, match="behaviour must have a unique stationary distribution"):
         sampled_td_mean(apart, **problem, n_steps=1)
 
 

@@ -315,3 +315,11 @@ def test_sums_are_compared_with_1_up_to_rounding_and_no_further():
         check_distribution("d", np.array([0.5, 0.5 + 2e-9]))
     with pytest.raises(ValueError, match=r"chain must sum to 1 along the last axis, got 0\.5 at index \(0,\)"):
         check_stochastic("chain", np.diag([0.5, 1.0]))
+
+
+@pytest.mark.parametrize("which", ["target", "behaviour"])
+@pytest.mark.parametrize("row", [[np.nan, 1.0], [0.5, 0.6]])
+def test_importance_ratios_of_what_is_no_policy_are_refused_by_name(which, row):
+    policies = {"target": np.array([[0.5, 0.5]]), "behaviour": np.array([[0.5, 0.5]])} | {which: np.array([row])}
+    with pytest.raises(ValueError, match=which):
+        importance_ratios(**policies)

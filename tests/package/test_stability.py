@@ -202,3 +202,8 @@ def test_the_contraction_norm_finds_a_contraction_where_the_euclidean_norm_sees_
 def test_no_contraction_norm_is_made_for_a_modulus_outside_the_spectral_radius_and_1(radius, modulus):
     with pytest.raises(ValueError, match="modulus must lie strictly between the spectral radius"):
         contraction_norm(radius * np.eye(2), modulus)
+
+
+def test_a_matrix_too_far_from_normal_is_refused_instead_of_a_norm_that_means_nothing():
+    with pytest.raises(ValueError, match="matrix must be less far from normal"):
+        contraction_norm(np.array([[0.5, 1e8], [0.0, 0.5]]))
