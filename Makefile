@@ -104,7 +104,7 @@ notebooks: $(INSTALLED) $(KERNEL_CONFIG)  ## run every notebook
 	@$(BIN)/pytest -n $(WORKERS) --nbmake --nbmake-kernel=python3 --nbmake-timeout=120 chapters
 
 pages: $(BOOK) chromium  ## the house rules, the numbers in the chapters, the pages in a browser
-	@$(BIN)/pytest -n $(WORKERS) --dist worksteal tests/book
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal --cov=deadly_triad_book --cov-report=term tests/book
 
 chromium:
 	@test -n "$(CHROMIUM)" || { test "$$(id -u)" = 0 && command -v apt-get > /dev/null && apt-get update -qq && apt-get install -qq -y chromium > /dev/null; } || { \
