@@ -394,7 +394,7 @@ def test_w_to_2w_settles_exactly_above_its_boundary_and_below_its_largest_step(d
     A = (1 - p) * (1 - 2 * discount) + 4 * p * (1 - discount)
     assume(abs(A) > 1e-6)
     assert system.A.item() == pytest.approx(A, abs=1e-14)
-    assert (A > 0) is (p > w_to_2w_boundary(discount)) or discount <= 0.5
+    assert (A > 0) is (p > w_to_2w_boundary(discount))
     if A > 0:
         assert abs(expected_update(system, 1.99 / A).item()) < 1 < abs(expected_update(system, 2.01 / A).item())
     else:
