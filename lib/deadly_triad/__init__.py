@@ -1,10 +1,11 @@
 """The mathematics of *When Q-Learning Diverges*, importable without a notebook.
 
-Five floors; a module imports only from floors below its own:
+Five floors; a module imports only from modules that stand below it in this list:
 
+    2  examples       Baird's counterexample, w -> 2w, random MDPs
+    2  linear_q       Expected Sarsa and linear Q-learning on state-action pairs
     2  linear_td      expected and sampled linear TD: the parameter view
     2  value_updates  updates of a table: the value view
-    2  examples       Baird's counterexample, w -> 2w, random MDPs
     1  stability      when does x -> x - step_size (M x - c) settle?
     1  mdp            finite MDPs, policies, Bellman operators, exact values
     0  fixed_point    iterate a map, norms, modulus, Banach's bounds

@@ -143,8 +143,8 @@ def expected_iteration(system: LinearTD, start: Float[np.ndarray, " k"], *, step
     Raises:
         ValueError: if `start` does not have shape (k,), or `step_size` or `n_steps` is not positive.
     """
-    _check_start(system.features, start)
-    _check_positive("n_steps", n_steps)
+    check_parameters("start", system.features, start)
+    check_positive("n_steps", n_steps)
     update, drift = expected_update(system, step_size), step_size * system.b
     return iterate(lambda theta: update @ theta + drift, start, tolerance=0.0, max_steps=n_steps)
 
@@ -188,14 +188,14 @@ def sample_transitions(
     if weighting.shape != (mdp.n_states,):
         raise ValueError(f"weighting must have shape ({mdp.n_states},), got {weighting.shape}")
     check_distribution("weighting", weighting)
-    _check_positive("n_samples", n_samples)
-    states = _draw(np.broadcast_to(weighting, (n_samples, mdp.n_states)), rng)
+    check_positive("n_samples", n_samples)
+    states = draw_rows(np.broadcast_to(weighting, (n_samples, mdp.n_states)), rng)
     return _step(mdp, behaviour, states, rng)
 
 
 @dataclass(frozen=True, eq=False)
 class SampledTD:
-    """Parameters of several independent runs of sampled TD(0).
+    """Parameters of several independent runs of a sampled algorithm.
 
     Attributes:
         steps: the step numbers that were kept, shape (T,).
@@ -247,11 +247,11 @@ def sampled_td(
     """
     _check_sampling(mdp, features, target, behaviour, start, step_size)
     for name, number in (("n_steps", n_steps), ("n_runs", n_runs), ("keep_every", keep_every)):
-        _check_positive(name, number)
+        check_positive(name, number)
     ratios = importance_ratios(target, behaviour) if importance_sampling else np.ones_like(target)
 
     weighting = _stationary(mdp, behaviour)
-    states = _draw(np.broadcast_to(weighting, (n_runs, mdp.n_states)), rng)
+    states = draw_rows(np.broadcast_to(weighting, (n_runs, mdp.n_states)), rng)
     theta = np.tile(np.asarray(start, dtype=float), (n_runs, 1))
     escaped = np.zeros(n_runs, dtype=bool)
     steps = np.arange(0, n_steps + 1, keep_every)
@@ -304,7 +304,7 @@ def sampled_td_mean(
         ValueError: as `sampled_td`, and if the mean leaves the range of floating point.
     """
     _check_sampling(mdp, features, target, behaviour, start, step_size)
-    _check_positive("n_steps", n_steps)
+    check_positive("n_steps", n_steps)
     ratios = importance_ratios(target, behaviour)
     weighting = _stationary(mdp, behaviour)
     path = behaviour[:, :, None] * mdp.transitions
@@ -323,12 +323,13 @@ def sampled_td_mean(
 
 
 def _step(mdp: MDP, behaviour: Float[np.ndarray, "S A"], states: Int[np.ndarray, " N"], rng: np.random.Generator) -> Transitions:
-    actions = _draw(behaviour[states], rng)
-    next_states = _draw(mdp.transitions[states, actions], rng)
+    actions = draw_rows(behaviour[states], rng)
+    next_states = draw_rows(mdp.transitions[states, actions], rng)
     return Transitions(states, actions, mdp.rewards[states, actions], next_states)
 
 
-def _draw(probabilities: Float[np.ndarray, "N m"], rng: np.random.Generator) -> Int[np.ndarray, " N"]:
+def draw_rows(probabilities: Float[np.ndarray, "N m"], rng: np.random.Generator) -> Int[np.ndarray, " N"]:
+    """One index a row, drawn with the probabilities in that row, shape (N,)."""
     # Inverse transform, row by row; scaling by the last entry keeps rounding from drawing index m.
     cumulative = np.cumsum(probabilities, axis=1)
     uniform = rng.random(len(probabilities)) * cumulative[:, -1]
@@ -349,7 +350,7 @@ def _check_sampling(
     if features.ndim != 2 or features.shape[0] != mdp.n_states or features.shape[1] == 0:
         raise ValueError(f"features must have shape (S, k) with S = {mdp.n_states}, got {features.shape}")
     check_finite("features", features)
-    _check_start(features, start)
+    check_parameters("start", features, start)
 
 
 def _stationary(mdp: MDP, behaviour: Float[np.ndarray, "S A"]) -> Float[np.ndarray, " S"]:
@@ -359,12 +360,14 @@ def _stationary(mdp: MDP, behaviour: Float[np.ndarray, "S A"]) -> Float[np.ndarr
         raise ValueError(f"behaviour must have a unique stationary distribution: {reason}") from reason
 
 
-def _check_start(features: Float[np.ndarray, "n k"], start: Float[np.ndarray, "..."]) -> None:
-    if start.shape != (features.shape[1],):
-        raise ValueError(f"start must have shape ({features.shape[1]},), got {start.shape}")
-    check_finite("start", start)
+def check_parameters(name: str, features: Float[np.ndarray, "n k"], parameters: Float[np.ndarray, "..."]) -> None:
+    """Refuse parameters that do not fit the features or are not finite."""
+    if parameters.shape != (features.shape[1],):
+        raise ValueError(f"{name} must have shape ({features.shape[1]},), got {parameters.shape}")
+    check_finite(name, parameters)
 
 
-def _check_positive(name: str, number: int) -> None:
+def check_positive(name: str, number: int) -> None:
+    """Refuse a number of steps, runs or samples below 1."""
     if not number >= 1:
         raise ValueError(f"{name} must be at least 1, got {number}")

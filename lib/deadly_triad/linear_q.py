@@ -1,0 +1,166 @@
+r"""Linear action values: Expected Sarsa for a fixed policy, Q-learning for the greedy one.
+
+With values $Q_\theta = \Phi \theta$ of state-action pairs, flattened state-major, and pairs drawn from a weighting $\mu$, one expected
+step of Expected Sarsa is linear TD on the chain of pairs. One expected step of Q-learning is
+
+$$\theta' = \theta + \alpha f(\theta), \qquad f(\theta) = \Phi^\top D_\mu (T^* \Phi \theta - \Phi \theta) = b - A_g \theta,$$
+
+where $A_g = \Phi^\top D_\mu (I - \gamma P^g) \Phi$ belongs to a policy $g$ that is greedy at $\theta$: a linear system that switches with
+the greedy policy. The field $f$ is continuous, because the maximum is.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from deadly_triad.fixed_point import Trace, check_finite, iterate
+from deadly_triad.linear_td import ESCAPED, LinearTD, SampledTD, check_parameters, check_positive, draw_rows
+from deadly_triad.mdp import MDP, check_distribution, deterministic_policy, optimality_operator, pair_transitions
+from deadly_triad.stability import check_step_size
+
+
+def expected_sarsa(
+    mdp: MDP,
+    features: Float[np.ndarray, "n k"],
+    *,
+    target: Float[np.ndarray, "S A"],
+    weighting: Float[np.ndarray, " n"],
+) -> LinearTD:
+    r"""Expected TD(0) on pairs: $A = \Phi^\top D_\mu (I - \gamma P^\pi) \Phi$, $b = \Phi^\top D_\mu r$.
+
+    No importance ratio is needed: the action of an updated pair is given, and the target averages over the next one (van Seijen et al.
+    2009; Sutton & Barto 2018, sec. 6.6).
+
+    Args:
+        mdp: the decision process.
+        features: $\Phi$, one row a pair, shape (n, k) with n = S A.
+        target: $\pi$, the policy to evaluate, shape (S, A).
+        weighting: $\mu$, the distribution of the updated pairs, shape (n,); nothing relates it to a policy.
+
+    Raises:
+        ValueError: if an argument does not fit the MDP; the message names it.
+    """
+    return LinearTD(features, weighting, pair_transitions(mdp, target), mdp.rewards.ravel(), mdp.discount)
+
+
+@dataclass(frozen=True, eq=False)
+class LinearQ:
+    r"""Linear Q-learning on an MDP.
+
+    Attributes:
+        mdp: the decision process, n = S A pairs.
+        features: $\Phi$, one row a pair, shape (n, k).
+        weighting: $\mu$, the distribution of the updated pairs, shape (n,).
+
+    Raises:
+        ValueError: if a shape does not fit, `features` is not finite or `weighting` is no distribution.
+    """
+
+    mdp: MDP
+    features: Float[np.ndarray, "n k"]
+    weighting: Float[np.ndarray, " n"]
+
+    def __post_init__(self) -> None:
+        n = self.mdp.n_states * self.mdp.n_actions
+        if self.features.ndim != 2 or self.features.shape[0] != n or self.features.shape[1] == 0:
+            raise ValueError(f"features must have shape (n, k) with n = {n} pairs, got {self.features.shape}")
+        if self.weighting.shape != (n,):
+            raise ValueError(f"weighting must have shape ({n},), got {self.weighting.shape}")
+        check_finite("features", self.features)
+        check_distribution("weighting", self.weighting)
+
+    def values(self, theta: Float[np.ndarray, " k"]) -> Float[np.ndarray, "S A"]:
+        r"""$\Phi \theta$ as a table, shape (S, A).
+
+        Raises:
+            ValueError: if `theta` does not have shape (k,) or is not finite.
+        """
+        check_parameters("theta", self.features, theta)
+        return (self.features @ theta).reshape(self.mdp.rewards.shape)
+
+    def greedy_system(self, theta: Float[np.ndarray, " k"]) -> LinearTD:
+        r"""Expected Sarsa for the policy greedy at `theta` (the first of equal actions): its $A$ is $A_g$.
+
+        Raises:
+            ValueError: if `theta` does not have shape (k,) or is not finite.
+        """
+        greedy = deterministic_policy(self.values(theta).argmax(axis=1), self.mdp.n_actions)
+        return expected_sarsa(self.mdp, self.features, target=greedy, weighting=self.weighting)
+
+    def field(self, theta: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+        r"""$f(\theta) = \Phi^\top D_\mu (T^* \Phi \theta - \Phi \theta)$, shape (k,).
+
+        Raises:
+            ValueError: if `theta` does not have shape (k,) or is not finite.
+        """
+        values = self.values(theta)
+        return self.features.T @ (self.weighting * (optimality_operator(self.mdp, values) - values).ravel())
+
+
+def expected_q_iteration(problem: LinearQ, start: Float[np.ndarray, " k"], *, step_size: float, n_steps: int) -> Trace:
+    r"""The parameters $\theta_{t+1} = \theta_t + \alpha f(\theta_t)$ of expected linear Q-learning.
+
+    The trace ends early only at an exact fixed point or when a parameter passes the ceiling of `iterate`.
+
+    Raises:
+        ValueError: if `start` does not have shape (k,), or `step_size` or `n_steps` is not positive.
+    """
+    check_parameters("start", problem.features, start)
+    check_step_size(step_size)
+    check_positive("n_steps", n_steps)
+    return iterate(lambda theta: theta + step_size * problem.field(theta), start, tolerance=0.0, max_steps=n_steps)
+
+
+def sampled_q_learning(
+    problem: LinearQ,
+    *,
+    start: Float[np.ndarray, " k"],
+    step_size: float,
+    n_steps: int,
+    n_runs: int,
+    rng: np.random.Generator,
+    keep_every: int = 1,
+) -> SampledTD:
+    r"""Linear Q-learning on independent samples, many independent runs at once.
+
+    Each step draws a pair $(s, a)$ from $\mu$ and $s'$ from the MDP, as from a large replay memory, and makes the update
+    $\theta \mathrel{+}= \alpha (r + \gamma \max_{a'} Q_\theta(s', a') - Q_\theta(s, a)) \, \phi(s, a)$.
+
+    Args:
+        problem: MDP, features and weighting.
+        start: $\theta_0$, shape (k,).
+        step_size: $\alpha$.
+        n_steps: updates a run.
+        n_runs: number of runs, R.
+        rng: source of all randomness.
+        keep_every: keep the parameters of every so many steps (and of step 0).
+
+    Raises:
+        ValueError: if `start` does not have shape (k,), or a number is not positive.
+    """
+    check_parameters("start", problem.features, start)
+    check_step_size(step_size)
+    for name, number in (("n_steps", n_steps), ("n_runs", n_runs), ("keep_every", keep_every)):
+        check_positive(name, number)
+    mdp, features = problem.mdp, problem.features
+    table = features.reshape(mdp.n_states, mdp.n_actions, -1)
+    weights = np.broadcast_to(problem.weighting, (n_runs, len(problem.weighting)))
+    theta = np.tile(np.asarray(start, dtype=float), (n_runs, 1))
+    escaped = np.zeros(n_runs, dtype=bool)
+    steps = np.arange(0, n_steps + 1, keep_every)
+    kept = np.empty((n_runs, len(steps), features.shape[1]))
+    kept[:, 0] = theta
+    for t in range(1, n_steps + 1):
+        pairs = draw_rows(weights, rng)
+        states, actions = np.divmod(pairs, mdp.n_actions)
+        next_states = draw_rows(mdp.transitions[states, actions], rng)
+        with np.errstate(over="ignore", invalid="ignore"):
+            best = np.einsum("rak,rk->ra", table[next_states], theta).max(axis=1)
+            td_error = mdp.rewards[states, actions] + mdp.discount * best - np.sum(features[pairs] * theta, axis=1)
+            proposal = theta + step_size * td_error[:, None] * features[pairs]
+            escaped |= ~(np.abs(proposal).max(axis=1) <= ESCAPED)
+        theta = np.where(escaped[:, None], theta, proposal)
+        if t % keep_every == 0:
+            kept[:, t // keep_every] = theta
+    return SampledTD(steps, kept, escaped)
