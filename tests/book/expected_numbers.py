@@ -9,7 +9,7 @@ say), the entry is a pair of the function and a relative tolerance, with a comme
 """
 
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, product
 from math import ceil, cos, log, sin, sqrt
 
 import numpy as np
@@ -112,6 +112,140 @@ def room_for_every_policy() -> float:
         inside = (2 - middle * 0.5) * (2 - middle * 0.5 / 9) > middle**2 * 0.81 * 0.25 / 9
         low, high = (middle, high) if inside else (low, middle)
     return low * 1.9 * 0.5 / 2 - 1
+
+
+# --- How far from on-policy -----------------------------------------------------------------------------------------
+
+
+def recurrent_garnets() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Chain and stationary distribution of 60 random problems under a random policy, from the same draws."""
+    rng, found = np.random.default_rng(0), []
+    while len(found) < 60:
+        ahead = np.argsort(rng.random((6, 2, 6)), axis=-1)[..., :2]
+        chances = rng.dirichlet(np.ones(2), size=(6, 2))
+        rng.standard_normal((6, 2))  # the rewards, which play no part
+        policy = rng.dirichlet(np.ones(2), size=6)
+        P = np.zeros((6, 6))
+        for s, a, k in product(range(6), range(2), range(2)):
+            P[s, ahead[s, a, k]] += policy[s, a] * chances[s, a, k]
+        d = np.linalg.matrix_power((P + np.eye(6)) / 2, 2**20)[0]
+        if d.min() > 1e-9:
+            found.append((P, d))
+    return found
+
+
+def safe_radius(P: np.ndarray, d: np.ndarray, discount: float) -> float:
+    """Largest box around d that keeps the key matrix definite, by bisection with a Cholesky factor as the judge."""
+    signs = np.array(list(product([-1, 1], repeat=len(d))))
+    low, high = 0.0, 1.0
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        G = ((1 + middle * signs) * d)[:, :, None] * (np.eye(len(d)) - discount * P)
+        try:
+            np.linalg.cholesky(G + G.transpose(0, 2, 1))
+            low = middle
+        except np.linalg.LinAlgError:
+            high = middle
+    return low
+
+
+def radius_shares() -> list[float]:
+    """The theorem's radius over the median of the true one, at three discounts."""
+    return [sqrt(1 - g * g) / float(np.median([safe_radius(P, d, g) for P, d in recurrent_garnets()])) for g in (0.5, 0.9, 0.99)]
+
+
+def sums_share() -> float:
+    """What row and column sums see: (1 - g) / (1 - g min P_ii), with P_ii the least chance to stay."""
+    problems = recurrent_garnets()
+    seen = np.median([0.01 / (1 - 0.99 * np.diag(P).min()) for P, _ in problems])
+    return float(seen / np.median([safe_radius(P, d, 0.99) for P, d in problems]))
+
+
+# --- Action values ---------------------------------------------------------------------------------------------------
+
+
+def spreads() -> dict[str, float]:
+    """Sum of the variances of three updates at the TD fixed point on the corridor, pair by pair."""
+    _, _, d = walk(0.4)
+    b, pi, line = (0.6, 0.4), (0.2, 0.8), [(1, x / 2 - 1) for x in range(5)]
+
+    def phi(s: int, a: int) -> np.ndarray:
+        return np.kron(line[s], np.eye(2)[a])
+
+    A, rhs = np.zeros((4, 4)), np.zeros(4)
+    for s, a in product(range(5), range(2)):
+        to = min(s + 1, 4) if a else max(s - 1, 0)
+        ahead = sum(pi[c] * phi(to, c) for c in range(2))
+        A += d[s] * b[a] * np.outer(phi(s, a), phi(s, a) - 0.9 * ahead)
+        rhs += d[s] * b[a] * phi(s, a) * (s == 4 and a == 1)
+    theta = np.linalg.solve(A, rhs)
+    total = {"expected": 0.0, "fresh": 0.0, "ratio": 0.0}
+    for s, a in product(range(5), range(2)):
+        to = min(s + 1, 4) if a else max(s - 1, 0)
+        q = [phi(to, c) @ theta for c in range(2)]
+        base = (s == 4 and a == 1) - phi(s, a) @ theta
+        size = d[s] * b[a] * phi(s, a) @ phi(s, a)
+        total["expected"] += size * (base + 0.9 * (pi[0] * q[0] + pi[1] * q[1])) ** 2
+        for c in range(2):
+            total["fresh"] += size * pi[c] * (base + 0.9 * q[c]) ** 2
+            total["ratio"] += size * b[c] * (base + 0.9 * pi[c] / b[c] * q[c]) ** 2
+    return total  # the means are zero at the fixed point
+
+
+def limit_cycle() -> tuple[float, float, float]:
+    """Period and range of the second parameter, by the update in coordinates."""
+    x, y, ups, seen = 1.01, 1.0, [], []
+    for n in range(40_000):
+        best = max(x + y, x + 2 * y)
+        at_x, at_1, at_2 = (-1.7 + 0.9 * best - x, -0.7 + 0.9 * best - x - y, 0.3 + 0.9 * best - x - 2 * y)
+        before = y
+        x, y = x + 0.01 / 7 * (4 * at_x + 2 * at_1 + at_2), y + 0.01 / 7 * (2 * at_1 + 2 * at_2)
+        if before <= 0 < y:
+            ups.append(n)
+        seen.append(y)
+    return 0.01 * (ups[-1] - ups[-6]) / 5, min(seen[-6000:]), max(seen[-6000:])
+
+
+def turn_growth() -> float:
+    """Growth a turn of the three parameters that extrapolate to Y, by the update in coordinates."""
+    x, y, z, history = 1.0, 0.3, -0.2, []
+    for _ in range(60_000):
+        history.append((5 * z - 3 * y > 3 * z - 4 * x, sqrt(x * x + y * y + z * z)))
+        best = 0.9 * max(5 * z - 3 * y, 3 * z - 4 * x)
+        x, y, z = (x + 0.005 * 4 / 25 * (best - 2 * x), y + 0.005 * 16 / 25 * (best - 2 * y), z + 0.005 * 30 / 25 * (best - 2 * z))
+    sizes = [size for (was, size), (now, _) in pairwise(history) if now and not was][-21:]
+    return float((sizes[-1] / sizes[0]) ** (1 / 20))
+
+
+def noisy_growths() -> int:
+    """Of eight sampled runs with other random numbers, how many grow tenfold."""
+    rng, count = np.random.default_rng(7), 0
+    for _ in range(8):
+        theta = [1.0, 0.3, -0.2]
+        for i in rng.choice(3, size=100_000, p=[2 / 25, 8 / 25, 15 / 25]).tolist():
+            best = 0.9 * max(5 * theta[2] - 3 * theta[1], 3 * theta[2] - 4 * theta[0])
+            theta[i] += 0.004 * (best - 2 * theta[i])
+        count += np.linalg.norm(theta) > 10 * np.linalg.norm([1.0, 0.3, -0.2])
+    return count
+
+
+def baird_q_growth(step: float) -> float:
+    """Growth on the invariant ray at discount 0.99, from trace and determinant."""
+    t, q = (15 - 17 * 0.99) / 7, 26 * 0.01 / 49
+    return 1 + step / 7 * (sqrt(t * t - 4 * q) - t) / 2
+
+
+def baird_q_final() -> float:
+    """Largest value after 30,000 sweeps at step 0.05, in the five numbers that symmetry leaves."""
+    own, low, shared, above, below = 1.0, 10.0, 1.0, 1.0, 1.0
+    for _ in range(30_000):
+        up, down = 2 * own + shared, low + 2 * shared
+        best_up, best_down = 0.99 * max(up, above), 0.99 * max(down, below)
+        from_up, from_down = 0.05 / 49 * (best_down - up), 0.05 / 49 * (best_down - down)
+        own, low = own + 2 * from_up, low + from_down
+        shared += 6 * from_up + 2 * from_down
+        above, below = above + 0.3 / 49 * (best_up - above), below + 0.3 / 49 * (best_up - below)
+    return max(abs(2 * own + shared), abs(low + 2 * shared), abs(above), abs(below))
 
 
 # --- Two states, the corridor ----------------------------------------------------------------------------------------
@@ -348,5 +482,20 @@ EXPECTED: dict[str, Expectation] = {
     "ch04-n-runaway": lambda: 2,
     # On-policy only theta_7 and theta_8 move, along (1, 2) and until the lower value 12 is 0: theta_8 falls from 1 to 1 - 2 * 12/5.
     "ch04-on-policy-error": lambda: abs(2 * 1 + 1 - 2 * 12 / 5),
+    "ch04-radius-share-least": (lambda: min(radius_shares()), 1e-8),  # a bisection
+    "ch04-radius-share-most": (lambda: max(radius_shares()), 1e-8),
+    "ch04-sums-share": (sums_share, 1e-8),
+    "ch04-corridor-radius": (lambda: safe_radius(walk(0.8)[0], walk(0.8)[2], 0.9), 1e-8),
+    "ch05-spread-expected": lambda: spreads()["expected"],
+    "ch05-spread-fresh": lambda: spreads()["fresh"],
+    "ch05-spread-ratio": lambda: spreads()["ratio"],
+    "ch05-spread-factor": lambda: spreads()["ratio"] / spreads()["expected"],
+    "ch05-period": lambda: limit_cycle()[0],
+    "ch05-cycle-low": lambda: limit_cycle()[1],
+    "ch05-cycle-high": lambda: limit_cycle()[2],
+    "ch05-turn-growth": turn_growth,
+    "ch05-noisy-grown": noisy_growths,
+    "ch05-baird-growth": lambda: baird_q_growth(0.05),
+    "ch05-baird-final": (baird_q_final, 1e-7),  # it has grown by twenty orders of magnitude
     "ch04-random-share": (random_share, 0.2),  # 2000 draws against 8000: a relative standard error of 4 per cent
 }

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from deadly_triad.examples import baird, baird_boundary, chain, random_mdp, random_policy, w_to_2w, w_to_2w_boundary
+from deadly_triad.examples import baird, baird_boundary, chain, random_policy, w_to_2w, w_to_2w_boundary
 from deadly_triad.fixed_point import SUP, a_posteriori_bound, a_priori_bound, iterate, modulus_lower_bound
 from deadly_triad.linear_td import LinearTD, expected_iteration, expected_update, linear_td, projection, td_fixed_point
 from deadly_triad.mdp import policy_transitions, recurrent_classes, stationary_distribution
@@ -399,26 +399,3 @@ def test_w_to_2w_settles_exactly_above_its_boundary_and_below_its_largest_step(d
         assert abs(expected_update(system, 1.99 / A).item()) < 1 < abs(expected_update(system, 2.01 / A).item())
     else:
         assert abs(expected_update(system, 1e-3).item()) > 1
-
-
-@pytest.mark.states("prop-aggregation")
-@given(generators, st.integers(2, 8), st.floats(0, 0.99))
-def test_aggregation_is_stable_under_every_covering_weighting(rng, n, discount):
-    groups = rng.integers(0, rng.integers(1, n + 1), n)
-    features = np.eye(groups.max() + 1)[groups]
-    features = features[:, features.any(axis=0)]
-    mdp = random_mdp(rng, n, 1, discount=discount)
-    system = LinearTD(features, rng.dirichlet(np.ones(n)) * 0.9 + 0.1 / n, mdp.transitions[:, 0], mdp.rewards[:, 0], discount)
-    assert analyse_stability(system.A).verdict == "stable"
-
-
-@pytest.mark.states("prop-aggregation")
-def test_soft_aggregation_need_not_be_stable():
-    # Two non-zero entries in a row, and the proof is gone.
-    to_the_lower = baird().off_policy.transitions
-    features = np.zeros((7, 7))
-    features[:6, :6] = np.eye(6)
-    features[:, 6] = 1
-    features[6, 6] = 2
-    system = LinearTD(features, np.full(7, 1 / 7), to_the_lower, np.zeros(7), 0.99)
-    assert analyse_stability(system.A).verdict == "unstable"
