@@ -1,0 +1,452 @@
+r"""The neural tangent kernel of a network on a batch, without the Jacobian.
+
+An update of the value at one input moves the value at another by their kernel, the inner product of their gradients,
+
+$$k_\theta(x, y) = \nabla_\theta Q_\theta(x)^\top \nabla_\theta Q_\theta(y), \qquad K = J J^\top ,$$
+
+with the Jacobian $J$ of the $n$ values of a batch in the parameters (Jacot, Gabriel & Hongler 2018; for Q-learning: Achiam, Knight & Abbeel
+2019). $J$ has one column a parameter, and it is never formed. In a dense layer $z = a W + b$ sample $i$ has the gradients
+$a_i g_i^\top$ in $W$ and $g_i$ in $b$, where $g_i = \partial Q_i / \partial z_i$. So with the layer inputs $A_l$ and gradients $G_l$ of
+all samples, one row each,
+
+$$K = \sum_l (A_l A_l^\top + 1) \circ (G_l G_l^\top), \quad J^\top \zeta = (A_l^\top \operatorname{diag}(\zeta) G_l, G_l^\top \zeta)_l ,$$
+
+with the entrywise product (the 1 is the bias). Since no sample's value depends on another sample, ONE backward pass of $\sum_i Q_i$ gives
+every $G_l$: as the gradient in a zero that is added to the output of each layer.
+
+What does not fit this picture is either put right or refused:
+
+- a layer that is called several times: its gradient is a sum over the calls, $K$ has a term for each pair of calls;
+- a layer without bias: no 1;
+- a parameter outside the dense layers (a learned scale, say): its columns of $J$ are formed, and only they;
+- a weight that the network reads past the hook: refused, for its gradient would be missing;
+- a network that mixes the samples of a batch (batch normalisation): refused, for its values have no gradient of their own.
+
+Two inputs at a distance, and how far one moves when the other is raised by 1:
+
+>>> from deadly_triad.networks import init_mlp, value_network
+>>> layers = init_mlp(jax.random.key(0), [1, 64, 1])
+>>> K = kernel_factors(value_network("tanh"), layers, jnp.array([[0.0], [1.0]])).kernel()
+>>> bool(0 < K[0, 1] / K[0, 0] < 1)
+True
+
+Values follow the precision of the parameters (see `networks`). `kernel_factors`, and what is done with its result, may be put under
+`jax.jit`; shapes are then checked when it compiles, but NaN and mixed samples cannot be seen: call `check_network` once before.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from deadly_triad.fixed_point import check_square
+from deadly_triad.networks import Dense, Network, dense
+
+P = TypeVar("P")
+
+
+class LayerFactors(NamedTuple):
+    """What one dense layer contributes to the kernel. One array for each time that the network calls the layer, as a rule one.
+
+    Attributes:
+        inputs: $A$, each of shape (n, d_in).
+        gradients: $G$, each of shape (n, d_out).
+        bias: 1 if the layer has a bias, else 0; a scalar.
+    """
+
+    inputs: tuple[Float[Array, "n d_in"], ...]
+    gradients: tuple[Float[Array, "n d_out"], ...]
+    bias: Float[Array, ""]
+
+
+class Factors(NamedTuple):
+    """The values of a batch of n samples and, in factors, their gradients in all parameters.
+
+    Attributes:
+        values: $Q$, shape (n,).
+        layers: one for each dense layer, in the order of the parameters.
+        others: gradients in the parameters outside dense layers, each of shape (n, size).
+    """
+
+    values: Float[Array, " n"]
+    layers: tuple[LayerFactors, ...]
+    others: tuple[Float[Array, "n size"], ...]
+
+    def kernel(self) -> Float[Array, "n n"]:
+        """$K$ on the batch, shape (n, n)."""
+        return self.cross_kernel(self)
+
+    def cross_kernel(self, other: "Factors") -> Float[Array, "n m"]:
+        """The kernel between this batch and another one of the same network, shape (n, m).
+
+        Raises:
+            ValueError: if the other batch comes from a network of another make.
+        """
+        if _make(self) != _make(other):
+            raise ValueError("other must come from the same network: its layers are called differently or have other sizes")
+        return _cross_kernel(self, other)
+
+    def diagonal(self) -> Float[Array, " n"]:
+        """The diagonal of $K$, without the rest, shape (n,)."""
+        return _diagonal(self)
+
+
+def kernel_factors(network: Network, parameters: PyTree, inputs: PyTree) -> Factors:
+    """Values and layerwise gradients of a batch: one evaluation and one backward pass.
+
+    Args:
+        network: the function (see `networks`).
+        parameters: its parameters, a pytree of `Dense` layers and arrays.
+        inputs: an array or a pytree of arrays, with one row a sample each; the real ones are brought to the precision of the parameters.
+
+    Raises:
+        ValueError: if the network is none of those the module describes, or a value, a gradient or an argument is not finite. What
+            depends on numbers (NaN, mixed samples) is not looked at under `jax.jit`.
+    """
+    inputs = _follow(parameters, inputs)
+    factors = _factors(network, parameters, inputs)
+    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((factors, parameters, inputs))):
+        _check_numbers(network, parameters, inputs, factors)
+    return factors
+
+
+def check_network(network: Network, parameters: PyTree, inputs: PyTree) -> None:
+    """Refuse a network whose kernel this module cannot form, by its numbers on a small batch: for use before `jax.jit`.
+
+    Every sample is evaluated alone and compared with itself in the batch.
+
+    Raises:
+        ValueError: as `kernel_factors`.
+    """
+    kernel_factors(network, parameters, inputs)
+
+
+def pull_back(factors: Factors, parameters: P, zeta: Float[Array, " n"]) -> P:
+    r"""$J^\top \zeta$, in the shape of the parameters: one matrix product a layer.
+
+    With $\zeta = D_\rho (T Q - Q)$ it is the direction of the expected update of Q-learning.
+
+    Args:
+        factors: of the batch.
+        parameters: those that the factors were computed at; only their shapes are used.
+        zeta: one number a sample.
+
+    Raises:
+        ValueError: if the factors do not belong to such parameters, or `zeta` has another length.
+    """
+    nodes, structure = jax.tree.flatten(parameters, is_leaf=_is_dense)
+    n = len(factors.values)
+    if zeta.shape != (n,):
+        raise ValueError(f"zeta must have shape ({n},), got {zeta.shape}")
+    if len(factors.layers) + len(factors.others) != len(nodes):
+        raise ValueError("parameters must be those of the factors, and have another number of layers")
+    layers, others = iter(factors.layers), iter(factors.others)
+    return jax.tree.unflatten(
+        structure,
+        [
+            _layer_update(next(layers), node, zeta) if isinstance(node, Dense) else (zeta @ next(others)).reshape(jnp.shape(node))
+            for node in nodes
+        ],
+    )
+
+
+class RowSums(NamedTuple):
+    r"""Each row of a kernel in two numbers, with weights $\rho$ on its columns.
+
+    Attributes:
+        diagonal: $K_{ii} \rho_i$, shape (N,).
+        off_diagonal: $\sum_{j \ne i} |K_{ij}| \rho_j$, shape (N,).
+    """
+
+    diagonal: Float[Array, " N"]
+    off_diagonal: Float[Array, " N"]
+
+
+def row_sums(
+    network: Network,
+    parameters: PyTree,
+    inputs: PyTree,
+    rho: Float[Array, " N"] | None = None,
+    *,
+    block_size: int = 512,
+) -> RowSums:
+    r"""The weighted row sums of the kernel of many samples, in blocks: never more than `block_size`² of its entries at a time.
+
+    The layer inputs and gradients of all samples are kept, which is linear in N. By symmetry each block serves its rows and its columns.
+
+    Args:
+        network: the function (see `networks`).
+        parameters: its parameters.
+        inputs: N samples.
+        rho: $\rho$, one weight a sample, not negative; all 1 by default.
+        block_size: number of samples in a block.
+
+    Raises:
+        ValueError: if a weight is negative or not finite, `block_size` is not positive, or as `kernel_factors` for the first block; and if
+            a value is not finite.
+    """
+    if block_size < 1:
+        raise ValueError(f"block_size must be at least 1, got {block_size}")
+    inputs = _follow(parameters, inputs)
+    N = _n_rows(inputs)
+    dtype = _precision(parameters)
+    rho = jnp.ones(N, dtype) if rho is None else jnp.asarray(rho, dtype)
+    if rho.shape != (N,):
+        raise ValueError(f"rho must have shape ({N},), got {rho.shape}")
+    if not bool(jnp.all(jnp.isfinite(rho) & (rho >= 0))):
+        raise ValueError("rho must hold non-negative, finite weights")
+    B = min(block_size, N)
+    check_network(network, parameters, jax.tree.map(lambda leaf: leaf[: min(B, 256)], inputs))
+    # The last block is filled up with copies of the first sample, which weigh nothing.
+    padding = -N % B
+    blocks = jax.tree.map(
+        lambda leaf: jnp.concatenate([leaf, jnp.repeat(leaf[:1], padding, axis=0)]).reshape(-1, B, *leaf.shape[1:]), inputs
+    )
+    diagonal, off_diagonal = _block_sums(network, parameters, blocks, jnp.pad(rho, (0, padding)).reshape(-1, B))
+    sums = RowSums(diagonal.ravel()[:N] * rho, off_diagonal.ravel()[:N])
+    if not bool(jnp.all(jnp.isfinite(sums.diagonal) & jnp.isfinite(sums.off_diagonal))):
+        raise ValueError("the kernel must be finite, got NaN or infinity among its entries")
+    return sums
+
+
+def row_ratios(sums: RowSums) -> Float[Array, " N"]:
+    r"""The row ratio $R_i = \frac1N \sum_{j \ne i} |K_{ij}| / K_{ii}$ of each row, from sums with all weights equal (Achiam et al. 2019).
+
+    Raises:
+        ValueError: if a diagonal entry is zero: there is nothing in the row to compare with.
+    """
+    if not bool(jnp.all(sums.diagonal > 0)):
+        raise ValueError("the diagonal of the kernel must be positive, got a zero: that sample's value depends on no parameter")
+    return sums.off_diagonal / (len(sums.diagonal) * sums.diagonal)
+
+
+def condition_number(kernel: Float[Array, "n n"] | Float[np.ndarray, "n n"]) -> float:
+    """Largest over smallest eigenvalue of a kernel, infinity if the smallest is zero up to rounding in the kernel's own precision.
+
+    Raises:
+        ValueError: if `kernel` is not a finite, symmetric matrix.
+    """
+    K = np.asarray(kernel)
+    check_square("kernel", K)
+    rounding = float(np.finfo(K.dtype).eps) * len(K)
+    if np.max(np.abs(K - K.T)) > rounding * np.max(np.abs(K)):
+        raise ValueError("kernel must be symmetric")
+    eigenvalues = np.linalg.eigvalsh(K.astype(float))
+    return float(eigenvalues[-1] / eigenvalues[0]) if eigenvalues[0] > rounding * eigenvalues[-1] else np.inf
+
+
+# --- Kernels from factors --------------------------------------------------------------------------------------------
+
+
+@jax.jit
+def _cross_kernel(here: Factors, there: Factors) -> Array:
+    K = jnp.zeros((len(here.values), len(there.values)), here.values.dtype)
+    for left, right in zip(here.layers, there.layers, strict=True):
+        for A, G in zip(left.inputs, left.gradients, strict=True):
+            for B, H in zip(right.inputs, right.gradients, strict=True):
+                K += (A @ B.T + left.bias) * (G @ H.T)
+    for g, h in zip(here.others, there.others, strict=True):
+        K += g @ h.T
+    return K
+
+
+@jax.jit
+def _diagonal(factors: Factors) -> Array:
+    total = jnp.zeros_like(factors.values)
+    for layer in factors.layers:
+        for A, G in zip(layer.inputs, layer.gradients, strict=True):
+            for B, H in zip(layer.inputs, layer.gradients, strict=True):
+                total += (jnp.sum(A * B, axis=1) + layer.bias) * jnp.sum(G * H, axis=1)
+    for g in factors.others:
+        total += jnp.sum(g * g, axis=1)
+    return total
+
+
+# --- One batch -------------------------------------------------------------------------------------------------------
+
+
+class _Hidden(Dense):
+    """What the network gets in place of a layer: it can be handed to the hook, and nothing else can be done with it."""
+
+    position: int
+
+    def _refuse(self) -> NoReturn:
+        raise ValueError("a dense layer must be used through the hook only: the kernel would miss what is read past it")
+
+    weight = property(_refuse)
+    bias = property(_refuse)
+
+
+def _hide(position: int) -> _Hidden:
+    layer = tuple.__new__(_Hidden, (None, None))
+    layer.position = position
+    return layer
+
+
+def _is_dense(node: Any) -> bool:
+    return isinstance(node, Dense)
+
+
+@partial(jax.jit, static_argnums=0)
+def _factors(network: Network, parameters: PyTree, inputs: PyTree) -> Factors:
+    n = _n_rows(inputs)
+    dtype = _precision(parameters)
+    nodes, structure = jax.tree.flatten(parameters, is_leaf=_is_dense)
+    layers = [node for node in nodes if isinstance(node, Dense)]
+    free = [node for node in nodes if not isinstance(node, Dense)]
+
+    def evaluate(free: list[Array], inputs: PyTree, affine: Callable[[int, Array], Array]) -> Array:
+        """The network, with `affine` for the layer at a position among the layers."""
+        rows = _n_rows(inputs)
+
+        def hook(layer: Dense, a: Array) -> Array:
+            position = getattr(layer, "position", None)
+            if position is None:
+                raise ValueError("dense must be called with a layer of the parameters, as it is, got another one")
+            d_in = layers[position].weight.shape[0]
+            if a.shape != (rows, d_in):
+                raise ValueError(f"dense must be called with one row a sample, here of shape {(rows, d_in)}, got {a.shape}")
+            return affine(position, a)
+
+        hidden, rest = iter(range(len(layers))), iter(free)
+        filled = [_hide(next(hidden)) if isinstance(node, Dense) else next(rest) for node in nodes]
+        values = network(jax.tree.unflatten(structure, filled), inputs, hook)
+        if jnp.shape(values) != (rows,):
+            raise ValueError(f"network must return one value a sample, shape {(rows,)}, got {jnp.shape(values)}")
+        return values
+
+    calls: list[int] = []
+
+    def record(position: int, a: Array) -> Array:
+        calls.append(position)
+        return dense(layers[position], a)
+
+    jax.eval_shape(partial(evaluate, affine=record), free, inputs)
+
+    def disturbed(disturbances: list[Array]) -> tuple[Array, list[Array]]:
+        entered: list[Array] = []
+
+        def disturb(position: int, a: Array) -> Array:
+            entered.append(a)
+            return dense(layers[position], a) + disturbances[len(entered) - 1]
+
+        return evaluate(free, inputs, disturb), entered
+
+    zeros = [jnp.zeros((n, layers[position].weight.shape[1]), dtype) for position in calls]
+    values, backward, entered = jax.vjp(disturbed, zeros, has_aux=True)
+    (left,) = backward(jnp.ones_like(values))
+
+    def alone(free: list[Array], sample: PyTree) -> Array:
+        return evaluate(free, jax.tree.map(lambda leaf: leaf[None], sample), lambda position, a: dense(layers[position], a))[0]
+
+    # Nothing to differentiate if every parameter sits in a dense layer, which is the rule.
+    columns = jax.vmap(jax.grad(alone), (None, 0))(free, inputs) if free else []
+    found = [
+        LayerFactors(
+            tuple(a for a, at in zip(entered, calls, strict=True) if at == position),
+            tuple(g for g, at in zip(left, calls, strict=True) if at == position),
+            jnp.asarray(0.0 if layer.bias is None else 1.0, dtype),
+        )
+        for position, layer in enumerate(layers)
+    ]
+    return Factors(values, tuple(found), tuple(column.reshape(n, -1) for column in columns))
+
+
+def _layer_update(factors: LayerFactors, layer: Dense, zeta: Array) -> Dense:
+    weight, bias = jnp.zeros_like(layer.weight), None if layer.bias is None else jnp.zeros_like(layer.bias)
+    for A, G in zip(factors.inputs, factors.gradients, strict=True):
+        scaled = zeta[:, None] * G
+        if (A.shape[1], G.shape[1]) != weight.shape:
+            raise ValueError(f"parameters must be those of the factors: a layer has shape {weight.shape}, not {(A.shape[1], G.shape[1])}")
+        weight += A.T @ scaled
+        bias = None if bias is None else bias + scaled.sum(axis=0)
+    return Dense(weight, bias)
+
+
+def _make(factors: Factors) -> list[Any]:
+    """What two batches of one network have in common."""
+    calls = [[(A.shape[1], G.shape[1]) for A, G in zip(layer.inputs, layer.gradients, strict=True)] for layer in factors.layers]
+    return [calls, [g.shape[1] for g in factors.others]]
+
+
+# --- Many blocks -----------------------------------------------------------------------------------------------------
+
+
+@partial(jax.jit, static_argnums=0)
+def _block_sums(network: Network, parameters: PyTree, blocks: PyTree, rho: Array) -> tuple[Array, Array]:
+    """Diagonal and off-diagonal row sums for inputs in m blocks of B samples; both of shape (m, B)."""
+    factors = jax.lax.map(partial(_factors, network, parameters), blocks)
+    m, B = rho.shape
+    rows, columns = np.triu_indices(m)
+    off_diagonal_mask = 1 - jnp.eye(B, dtype=rho.dtype)
+
+    def add(sums: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
+        i, j = pair
+        here, there = (jax.tree.map(lambda leaf, at=at: leaf[at], factors) for at in (i, j))
+        K = jnp.abs(here.cross_kernel(there)) * jnp.where(i == j, off_diagonal_mask, 1)
+        sums = sums.at[i].add(K @ rho[j])
+        return sums.at[j].add(jnp.where(i == j, 0, rho[i] @ K)), None
+
+    sums, _ = jax.lax.scan(add, jnp.zeros_like(rho), (jnp.asarray(rows), jnp.asarray(columns)))
+    return jax.lax.map(Factors.diagonal, factors), sums
+
+
+# --- Refusals --------------------------------------------------------------------------------------------------------
+
+
+def _precision(parameters: PyTree) -> np.dtype[Any]:
+    leaves = jax.tree.leaves(parameters)
+    if not leaves:
+        raise ValueError("parameters must hold at least one array")
+    if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves):
+        raise ValueError("parameters must hold real numbers only, got an array of another type")
+    return np.dtype(jnp.result_type(*leaves))
+
+
+def _follow(parameters: PyTree, inputs: PyTree) -> PyTree:
+    """The inputs in the precision of the parameters; what is not real, such as an action, stays."""
+    dtype = _precision(parameters)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else None), inputs)
+
+
+def _n_rows(inputs: PyTree) -> int:
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(inputs)]
+    if not shapes or not all(shape and shape[0] == shapes[0][0] > 0 for shape in shapes):
+        raise ValueError(f"inputs must be arrays with one row a sample, at least one, got shapes {shapes}")
+    return shapes[0][0]
+
+
+def _check_numbers(network: Network, parameters: PyTree, inputs: PyTree, factors: Factors) -> None:
+    for name, tree in (("parameters", parameters), ("inputs", inputs), ("values and gradients of the network", factors)):
+        if not all(np.all(np.isfinite(np.asarray(leaf))) for leaf in jax.tree.leaves(tree)):
+            raise ValueError(f"{name} must be finite, got NaN or infinity among them")
+    if len(factors.values) == 1:
+        return
+    try:
+        values, gradients = _alone(network, parameters, inputs)
+    except (TypeError, ValueError) as reason:
+        raise ValueError("network must not mix samples, but a sample alone cannot be evaluated") from reason
+    together = np.asarray(factors.values)
+    tolerance = float(np.finfo(together.dtype).eps) ** 0.5
+    if np.max(np.abs(values - together)) > tolerance * np.max(np.abs(together)):
+        raise ValueError("network must not mix samples, but the value of a sample alone is another than in the batch")
+    # Rounding may switch a relu at its kink on or off, in a sample here and there: so the majority decides about gradients.
+    for alone, G in zip(gradients, (np.asarray(g) for layer in factors.layers for g in layer.gradients), strict=True):
+        off = np.linalg.norm(alone - G, axis=1) > tolerance * np.max(np.linalg.norm(G, axis=1))
+        if np.mean(off) > 0.5:
+            raise ValueError("network must not mix samples, but the gradient of a sample alone is another than in the batch")
+
+
+@partial(jax.jit, static_argnums=0)
+def _alone(network: Network, parameters: PyTree, inputs: PyTree) -> tuple[Array, list[Array]]:
+    """Values, and gradients at each call of a layer, of the samples one by one."""
+
+    def single(sample: PyTree) -> tuple[Array, list[Array]]:
+        found = _factors(network, parameters, jax.tree.map(lambda leaf: leaf[None], sample))
+        return found.values[0], [g[0] for layer in found.layers for g in layer.gradients]
+
+    return jax.vmap(single)(inputs)
