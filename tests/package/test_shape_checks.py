@@ -4,7 +4,19 @@ import jax
 import jaxtyping
 import numpy as np
 import pytest
-from deadly_triad import examples, fixed_point, linear_td, mdp, networks, ntk, stability, value_updates
+from deadly_triad import (
+    certificates,
+    examples,
+    fixed_point,
+    kernel_updates,
+    linear_q,
+    linear_td,
+    mdp,
+    networks,
+    ntk,
+    stability,
+    value_updates,
+)
 
 ONE_STATE = mdp.MDP(np.ones((1, 1, 1)), np.zeros((1, 1)), 0.0)
 SYSTEM = linear_td.LinearTD(np.ones((1, 1)), np.ones(1), np.ones((1, 1)), np.zeros(1), 0.0)
@@ -13,9 +25,12 @@ WRONG = {
     "mdp": lambda: mdp.MDP(np.ones((1, 1, 1)), np.zeros(1), 0.0),
     "stability": lambda: stability.spectral_radius(np.ones((2, 3))),
     "linear_td": lambda: linear_td.expected_iteration(SYSTEM, np.ones((1, 1)), step_size=0.1, n_steps=1),
+    "linear_q": lambda: linear_q.LinearQ(ONE_STATE, np.ones(1), np.ones(1)),
     "networks": lambda: networks.dense(networks.init_dense(jax.random.key(0), 1, 1), np.ones((1, 1))),  # a JAX array is asked for
     "ntk": lambda: ntk.condition_number(np.ones((2, 3))),
     "value_updates": lambda: value_updates.update_matrix(np.ones((1, 1)), np.ones((1, 1)), 0.0, 1.0),
+    "kernel_updates": lambda: kernel_updates.Coupling(np.ones((2, 3)), np.ones(2)),
+    "certificates": lambda: certificates.weighted_sup_certificate(np.ones((2, 2))),
     "examples": lambda: examples.Example(ONE_STATE, np.ones((1, 1)), np.ones((1, 1)), np.ones((2, 1)), np.ones(1)),
 }
 
