@@ -486,6 +486,7 @@ EXPECTED: dict[str, Expectation] = {
     "ch04-radius-share-most": (lambda: max(radius_shares()), 1e-8),
     "ch04-sums-share": (sums_share, 1e-8),
     "ch04-corridor-radius": (lambda: safe_radius(walk(0.8)[0], walk(0.8)[2], 0.9), 1e-8),
+    "ch04-random-share": (random_share, 0.2),  # 2000 draws against 8000: a relative standard error of 4 per cent
     "ch05-spread-expected": lambda: spreads()["expected"],
     "ch05-spread-fresh": lambda: spreads()["fresh"],
     "ch05-spread-ratio": lambda: spreads()["ratio"],
@@ -497,5 +498,8 @@ EXPECTED: dict[str, Expectation] = {
     "ch05-noisy-grown": noisy_growths,
     "ch05-baird-growth": lambda: baird_q_growth(0.05),
     "ch05-baird-final": (baird_q_final, 1e-7),  # it has grown by twenty orders of magnitude
-    "ch04-random-share": (random_share, 0.2),  # 2000 draws against 8000: a relative standard error of 4 per cent
+    "ch06-upper": lambda: sweeps()[0],
+    "ch06-lower": lambda: sweeps()[1],
+    "ch06-agree": lambda: "to ten digits or more",
+    "ch06-critical-factor": lambda: 401 / 584,
 }
