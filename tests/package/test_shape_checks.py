@@ -14,6 +14,7 @@ from deadly_triad import (
     mdp,
     networks,
     ntk,
+    preqn,
     stability,
     value_updates,
 )
@@ -26,6 +27,7 @@ WRONG = {
     "stability": lambda: stability.spectral_radius(np.ones((2, 3))),
     "linear_td": lambda: linear_td.expected_iteration(SYSTEM, np.ones((1, 1)), step_size=0.1, n_steps=1),
     "linear_q": lambda: linear_q.LinearQ(ONE_STATE, np.ones(1), np.ones(1)),
+    "preqn": lambda: preqn.solve_kernel(jax.numpy.ones((2, 3)), jax.numpy.ones(2)),
     "networks": lambda: networks.dense(networks.init_dense(jax.random.key(0), 1, 1), np.ones((1, 1))),  # a JAX array is asked for
     "ntk": lambda: ntk.condition_number(np.ones((2, 3))),
     "value_updates": lambda: value_updates.update_matrix(np.ones((1, 1)), np.ones((1, 1)), 0.0, 1.0),
