@@ -27,15 +27,53 @@ from typing import Any, Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
 Activation = Callable[[Array], Array]
 
+# Coefficients of sin(r) - r in r^3, r^5, … and of cos(r) - 1 in r^2, r^4, … on [-pi/2, pi/2], fitted for the least largest error
+# (5e-9 and 3e-10); pi in three parts of few digits each, so that subtracting a multiple of it loses nothing.
+_SIN = (-1.6666657061e-01, 8.3330163510e-03, -1.9806546956e-04, 2.5999030468e-06)
+_COS = (-4.9999999540e-01, 4.1666640571e-02, -1.3888402086e-03, 2.4761808100e-05, -2.6075661033e-07)
+_PI = (3.140625, 9.67502593994140625e-04, 1.509957990978376432e-07)
+
+
+def _sin_cos(x: Array) -> tuple[Array, Array]:
+    k = jnp.round(x / np.pi)
+    r = ((x - k * _PI[0]) - k * _PI[1]) - k * _PI[2]
+    r = jnp.clip(r, -1.6, 1.6)  # for arguments so large that float32 has no phase any more
+    square, sign = r * r, 1 - 2 * jnp.mod(k, 2)
+    sine, cosine = jnp.zeros_like(r), jnp.zeros_like(r)
+    for c in reversed(_SIN):
+        sine = sine * square + c
+    for c in reversed(_COS):
+        cosine = cosine * square + c
+    return sign * (r + r * square * sine), sign * (1 + square * cosine)
+
+
+@jax.custom_jvp
+def fast_sin(x: Array) -> Array:
+    """The sine: in float32 by a polynomial, to 1e-6 for arguments up to 100, in float64 the exact one.
+
+    On a CPU the sine and cosine of XLA cost more than the matrix products of a small network, and ten times as much again for large
+    arguments.
+    """
+    return _sin_cos(x)[0] if x.dtype == jnp.float32 else jnp.sin(x)
+
+
+@fast_sin.defjvp
+def _fast_sin_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (t,) = primals, tangents
+    sine, cosine = _sin_cos(x) if x.dtype == jnp.float32 else (jnp.sin(x), jnp.cos(x))
+    return sine, cosine * t
+
+
 ACTIVATIONS: Final[dict[str, Activation]] = {
     "relu": jax.nn.relu,  # its derivative at 0 is 0
     "tanh": jnp.tanh,
-    "sin": jnp.sin,  # the place for a faster one: on a CPU this costs more than the matrix products of a small network
+    "sin": fast_sin,
 }
 """The activations of the book, by name."""
 

@@ -10,6 +10,7 @@ from deadly_triad.networks import (
     action_value_network,
     activation,
     dense,
+    fast_sin,
     init_dense,
     init_mlp,
     mlp,
@@ -121,3 +122,23 @@ def test_float64_is_refused_while_it_is_switched_off():
         with pytest.raises(ValueError, match="dtype float64 must be switched on first"):
             init_dense(KEY, 1, 1, dtype=jnp.float64)
         assert init_dense(KEY, 1, 1).weight.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("largest", [1.0, 10.0, 100.0])
+def test_the_fast_sine_and_its_derivative_are_those_of_numpy_to_float32(largest):
+    x = np.random.default_rng(0).uniform(-largest, largest, 20_000).astype(np.float32)
+    exact = x.astype(float)
+    sine, cosine = fast_sin(jnp.asarray(x)), jax.vmap(jax.grad(fast_sin))(jnp.asarray(x))
+    assert sine.dtype == cosine.dtype == jnp.float32
+    np.testing.assert_allclose(sine, np.sin(exact), atol=3e-7)
+    np.testing.assert_allclose(cosine, np.cos(exact), atol=3e-7)
+
+
+def test_the_fast_sine_is_exact_in_float64_bounded_everywhere_and_passes_nan_on():
+    x = jnp.linspace(-50, 50, 1001)
+    assert x.dtype == jnp.float64
+    np.testing.assert_allclose(fast_sin(x), np.sin(x), atol=1e-15)
+    np.testing.assert_allclose(jax.vmap(jax.grad(fast_sin))(x), np.cos(x), atol=1e-15)
+    huge = jnp.asarray([1e8, -1e30, 3e38], dtype=jnp.float32)
+    assert np.all(np.abs(fast_sin(huge)) <= 1.001)
+    assert np.isnan(fast_sin(jnp.asarray([np.nan], dtype=jnp.float32)))[0]
