@@ -146,13 +146,13 @@ def main() -> None:
     """Run every cell and write the results with their provenance."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     jax.config.update("jax_enable_x64", True)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     start = time.time()
     table = pd.concat([run_cell(cell) for cell in tqdm(range(len(CELLS)))], ignore_index=True)
     rng = np.random.default_rng(SEED)
     table["half"] = np.where(rng.permutation(len(table)) % 2 == 0, "choose", "judge")
     RESULTS.mkdir(exist_ok=True)
     table.to_csv(RESULTS / "which_scalar.csv", index=False, float_format="%.9g")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     provenance = {
         "experiment": "which_scalar",
         "seed": SEED,

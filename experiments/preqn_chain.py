@@ -1,0 +1,127 @@
+r"""PreQN beside plain Q-learning, Adam, and both with target networks, on a problem whose Q* is known.
+
+The problem is a corridor of 10 states on the interval [0, 5] with two actions, discount 0.95 and |Q*| = 20; the network is an MLP with two
+hidden layers of 64 that maps position and action (-1 or 1) to a value. Each update uses 10 of the 20 pairs, drawn at random, with their
+expected targets, so that the only noise is which pairs are used. Every method has the same budget: 2000 updates, four settings tried on
+three tuning seeds, the best of them (least median of the last error; a run that leaves the numbers counts as infinitely bad) run on ten
+other seeds. Only the latter are reported.
+
+    python experiments/preqn_chain.py            into results/preqn_chain.csv and results/preqn_chain_tuning.csv
+"""
+
+import itertools
+import json
+import platform
+import subprocess
+import time
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pandas as pd
+from deadly_triad.agents import Critic, preqn_critic, td_critic
+from deadly_triad.examples import chain
+from deadly_triad.mdp import optimal_action_values
+from deadly_triad.networks import dense, init_mlp, value_network
+from deadly_triad.preqn import Settings
+from tqdm import tqdm
+
+RESULTS = Path(__file__).parent / "results"
+ACTIVATIONS = ("relu", "tanh", "sin")
+N_UPDATES, KEEP_EVERY, BATCH = 2000, 40, 10
+TUNING_SEEDS, REPORTING_SEEDS = range(3), range(100, 110)
+PREQN = Settings(step_size=0.3, shift=1e-4)
+METHODS: dict[str, dict[str, Critic]] = {
+    "SGD": {f"step {a}": td_critic(optax.sgd(a)) for a in (0.003, 0.01, 0.03, 0.1)},
+    "Adam": {f"step {a}": td_critic(optax.adam(a)) for a in (1e-4, 3e-4, 1e-3, 3e-3)},
+    "SGD, target network": {f"step {a}, rate {t}": td_critic(optax.sgd(a), t) for a, t in itertools.product((0.03, 0.1), (0.01, 0.1))},
+    "Adam, target network": {f"step {a}, rate {t}": td_critic(optax.adam(a), t) for a, t in itertools.product((1e-3, 3e-3), (0.01, 0.1))},
+    "PreQN": {
+        f"eta {e}, shift {s}": preqn_critic(PREQN._replace(alignment=e, shift=s)) for e, s in itertools.product((0.9, 0.97), (1e-3, 1e-4))
+    },
+}
+
+CORRIDOR = chain(10, 0.95)
+INPUTS = np.column_stack([np.repeat(np.linspace(0, 5, 10), 2), np.tile([-1.0, 1.0], 10)])
+EXACT = optimal_action_values(CORRIDOR).ravel()
+
+
+@partial(jax.jit, static_argnames=("activation", "critic"))
+def learn(activation: str, critic: Critic, key: jax.Array) -> jax.Array:
+    """Largest error of the values after every `KEEP_EVERY` updates, from 0 updates on."""
+    network = value_network(activation)
+    start_key, batch_key = jax.random.split(key)
+    layers = init_mlp(start_key, [2, 64, 64, 1])
+    inputs, exact = jnp.asarray(INPUTS), jnp.asarray(EXACT)
+    transitions, rewards = jnp.asarray(CORRIDOR.transitions), jnp.asarray(CORRIDOR.rewards)
+
+    def error(parameters):  # type: ignore[no-untyped-def]
+        worst = jnp.max(jnp.abs(network(parameters, inputs, dense) - exact))
+        return jnp.where(jnp.isfinite(worst), worst, jnp.inf)
+
+    def update(carry, key):  # type: ignore[no-untyped-def]
+        parameters, target, state = carry
+        ahead = network(target, inputs, dense).reshape(rewards.shape).max(axis=1)
+        targets = (rewards + CORRIDOR.discount * transitions @ ahead).ravel()
+        batch = jax.random.permutation(key, len(inputs))[:BATCH]
+        parameters, state, *_ = critic.update(network, parameters, state, inputs[batch], targets[batch])
+        target = jax.tree.map(lambda old, new: old + critic.target_rate * (new - old), target, parameters)
+        return (parameters, target, state), None
+
+    def block(carry, keys):  # type: ignore[no-untyped-def]
+        carry, _ = jax.lax.scan(update, carry, keys)
+        return carry, error(carry[0])
+
+    keys = jax.random.split(batch_key, (N_UPDATES // KEEP_EVERY, KEEP_EVERY))
+    _, errors = jax.lax.scan(block, (layers, layers, critic.init(layers)), keys)
+    return jnp.concatenate([error(layers)[None], errors])
+
+
+def runs(activation: str, critic: Critic, seeds: range) -> np.ndarray:
+    """Errors of several seeds, shape (seeds, times)."""
+    return np.asarray(jax.vmap(partial(learn, activation, critic))(jax.vmap(jax.random.key)(jnp.asarray(list(seeds)))))
+
+
+def main() -> None:
+    """Tune, run, and write the results with their provenance."""
+    jax.config.update("jax_enable_x64", True)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    begun, tuning, reported = time.time(), [], []
+    for activation, (method, settings) in tqdm(list(itertools.product(ACTIVATIONS, METHODS.items()))):
+        last = {name: np.median(runs(activation, critic, TUNING_SEEDS)[:, -1]) for name, critic in settings.items()}
+        chosen = min(last, key=lambda name: last[name])
+        tuning += [
+            {"activation": activation, "method": method, "setting": name, "median last error": error, "chosen": name == chosen}
+            for name, error in last.items()
+        ]
+        for seed, errors in zip(REPORTING_SEEDS, runs(activation, settings[chosen], REPORTING_SEEDS), strict=True):
+            updates = KEEP_EVERY * np.arange(len(errors))
+            reported += [
+                {"activation": activation, "method": method, "seed": seed, "update": u, "error": e}
+                for u, e in zip(updates, errors, strict=True)
+            ]
+    RESULTS.mkdir(exist_ok=True)
+    pd.DataFrame(tuning).to_csv(RESULTS / "preqn_chain_tuning.csv", index=False, float_format="%.6g")
+    pd.DataFrame(reported).to_csv(RESULTS / "preqn_chain.csv", index=False, float_format="%.6g")
+    provenance = {
+        "experiment": "preqn_chain",
+        "tuning seeds": list(TUNING_SEEDS),
+        "reporting seeds": list(REPORTING_SEEDS),
+        "updates": N_UPDATES,
+        "seconds": round(time.time() - begun),
+        "finished": datetime.now(UTC).date().isoformat(),
+        "commit": commit,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "jax": jax.__version__,
+        "machine": f"{platform.machine()}, one core",
+    }
+    (RESULTS / "preqn_chain.json").write_text(json.dumps(provenance, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
