@@ -67,12 +67,12 @@ class Factors(NamedTuple):
     """The values of a batch of n samples and, in factors, their gradients in all parameters.
 
     Attributes:
-        values: $Q$, shape (n,).
+        Q: the values, shape (n,).
         layers: one for each dense layer, in the order of the parameters.
         others: gradients in the parameters outside dense layers, each of shape (n, size).
     """
 
-    values: Float[Array, " n"]
+    Q: Float[Array, " n"]
     layers: tuple[LayerFactors, ...]
     others: tuple[Float[Array, "n size"], ...]
 
@@ -139,7 +139,7 @@ def pull_back(factors: Factors, parameters: P, zeta: Float[Array, " n"]) -> P:
         ValueError: if the factors do not belong to such parameters, or `zeta` has another length.
     """
     nodes, structure = jax.tree.flatten(parameters, is_leaf=_is_dense)
-    n = len(factors.values)
+    n = len(factors.Q)
     if zeta.shape != (n,):
         raise ValueError(f"zeta must have shape ({n},), got {zeta.shape}")
     if len(factors.layers) + len(factors.others) != len(nodes):
@@ -244,7 +244,7 @@ def condition_number(kernel: Float[Array, "n n"] | Float[np.ndarray, "n n"]) -> 
 
 @jax.jit
 def _cross_kernel(here: Factors, there: Factors) -> Array:
-    K = jnp.zeros((len(here.values), len(there.values)), here.values.dtype)
+    K = jnp.zeros((len(here.Q), len(there.Q)), here.Q.dtype)
     for left, right in zip(here.layers, there.layers, strict=True):
         for A, G in zip(left.inputs, left.gradients, strict=True):
             for B, H in zip(right.inputs, right.gradients, strict=True):
@@ -256,7 +256,7 @@ def _cross_kernel(here: Factors, there: Factors) -> Array:
 
 @jax.jit
 def _diagonal(factors: Factors) -> Array:
-    total = jnp.zeros_like(factors.values)
+    total = jnp.zeros_like(factors.Q)
     for layer in factors.layers:
         for A, G in zip(layer.inputs, layer.gradients, strict=True):
             for B, H in zip(layer.inputs, layer.gradients, strict=True):
@@ -424,13 +424,13 @@ def _check_numbers(network: Network, parameters: PyTree, inputs: PyTree, factors
     for name, tree in (("parameters", parameters), ("inputs", inputs), ("values and gradients of the network", factors)):
         if not all(np.all(np.isfinite(np.asarray(leaf))) for leaf in jax.tree.leaves(tree)):
             raise ValueError(f"{name} must be finite, got NaN or infinity among them")
-    if len(factors.values) == 1:
+    if len(factors.Q) == 1:
         return
     try:
         values, gradients = _alone(network, parameters, inputs)
     except (TypeError, ValueError) as reason:
         raise ValueError("network must not mix samples, but a sample alone cannot be evaluated") from reason
-    together = np.asarray(factors.values)
+    together = np.asarray(factors.Q)
     tolerance = float(np.finfo(together.dtype).eps) ** 0.5
     if np.max(np.abs(values - together)) > tolerance * np.max(np.abs(together)):
         raise ValueError("network must not mix samples, but the value of a sample alone is another than in the batch")
@@ -447,6 +447,6 @@ def _alone(network: Network, parameters: PyTree, inputs: PyTree) -> tuple[Array,
 
     def single(sample: PyTree) -> tuple[Array, list[Array]]:
         found = _factors(network, parameters, jax.tree.map(lambda leaf: leaf[None], sample))
-        return found.values[0], [g[0] for layer in found.layers for g in layer.gradients]
+        return found.Q[0], [g[0] for layer in found.layers for g in layer.gradients]
 
     return jax.vmap(single)(inputs)

@@ -9,9 +9,11 @@ say), the entry is a pair of the function and a relative tolerance, with a comme
 """
 
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise, product
-from math import ceil, cos, log, sin, sqrt
+from math import ceil, cos, exp, log, sin, sqrt
 
+import jax
 import numpy as np
 
 Value = float | int | str
@@ -392,6 +394,169 @@ def random_share() -> float:
     return float(np.mean([np.linalg.eigvals(Phi.T @ G @ Phi).real.min() < -1e-9 for Phi in draws]))
 
 
+# --- The kernel of deep Q-learning -----------------------------------------------------------------------------------
+
+# Each activation with its derivative.
+SHAPES = {
+    "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0).astype(float)),
+    "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
+    "sin": (np.sin, np.cos),
+}
+Layers = list[tuple[np.ndarray, np.ndarray]]
+
+
+def drawn(key: jax.Array, sizes: list[int], how: str = "pytorch") -> Layers:
+    """The same draws as in the chapter: the random numbers are JAX's, everything after them is not."""
+    layers = []
+    with jax.enable_x64(True):
+        for k, (i, o) in zip(jax.random.split(key, len(sizes) - 1), pairwise(sizes), strict=True):
+            for_weight, for_bias = jax.random.split(k)
+            if how == "he":
+                layers.append((np.asarray(jax.random.normal(for_weight, (i, o), "float64")) * sqrt(2 / i), np.zeros(o)))
+            else:
+                W, b = (jax.random.uniform(k, shape, "float64", -1, 1) for k, shape in ((for_weight, (i, o)), (for_bias, (o,))))
+                layers.append((np.asarray(W) / sqrt(i), np.asarray(b) / sqrt(i)))
+    return layers
+
+
+def values_and_jacobian(layers: Layers, x: np.ndarray, outputs: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Forward and backward by hand; the Jacobian has a row a sample, layer after layer, weights before biases."""
+    f, slope = SHAPES[name]
+    inputs, zs = [x], []
+    for W, b in layers:
+        zs.append(inputs[-1] @ W + b)
+        inputs.append(f(zs[-1]))
+    n = len(x)
+    G, columns = np.zeros_like(zs[-1]), []
+    G[np.arange(n), outputs] = 1
+    for depth in reversed(range(len(layers))):
+        columns = [np.einsum("ni,no->nio", inputs[depth], G).reshape(n, -1), G, *columns]
+        if depth:
+            G = (G @ layers[depth][0].T) * slope(zs[depth - 1])
+    return zs[-1][np.arange(n), outputs], np.hstack(columns)
+
+
+def stepped(layers: Layers, step: np.ndarray) -> Layers:
+    moved, at = [], 0
+    for W, b in layers:
+        dW, db = step[at : at + W.size], step[at + W.size : at + W.size + b.size]
+        moved.append((W + dW.reshape(W.shape), b + db))
+        at += W.size + b.size
+    return moved
+
+
+PLACES, SIDES = np.repeat(np.linspace(-1, 1, 10), 2)[:, None], np.tile([0, 1], 10)
+NEXT = np.array([max(s - 1, 0) if a == 0 else min(s + 1, 9) for s in range(10) for a in (0, 1)])
+
+
+def aims(q: np.ndarray) -> np.ndarray:
+    """Targets on the corridor of ten states: the reward at its right wall, and the better value of the next state."""
+    best = np.maximum(q[0::2], q[1::2])
+    return 0.9 * best[NEXT] + (np.arange(20) == 19)
+
+
+def young(hidden: tuple[int, ...] = (32, 32)) -> Layers:
+    return drawn(jax.random.key(0), [1, *hidden, 2])
+
+
+def share(of: int) -> float:
+    """By how much pair `of` moves when pair 13 is raised by a small but finite step."""
+    q, J = values_and_jacobian(young(), PLACES, SIDES, "tanh")
+    moved = values_and_jacobian(stepped(young(), 0.01 * J[13]), PLACES, SIDES, "tanh")[0] - q
+    return moved[of] / moved[13]
+
+
+def semi_gradient_asymmetry() -> float:
+    layers = young((8,))
+
+    def field(step: np.ndarray) -> np.ndarray:
+        q, J = values_and_jacobian(stepped(layers, step), PLACES, SIDES, "tanh")
+        return J.T @ (aims(q) - q) / 20
+
+    steps = 1e-5 * np.eye(34)
+    slope = np.stack([(field(e) - field(-e)) / 2e-5 for e in steps], axis=1)
+    return float(np.linalg.norm(slope - slope.T) / np.linalg.norm(slope))
+
+
+def remainder_order() -> float:
+    q, J = values_and_jacobian(young(), PLACES, SIDES, "tanh")
+    u = J.T @ (aims(q) - q) / 20
+
+    def remainder(alpha: float) -> float:
+        return float(np.linalg.norm(values_and_jacobian(stepped(young(), alpha * u), PLACES, SIDES, "tanh")[0] - q - alpha * J @ u))
+
+    return log(remainder(2**-12) / remainder(2**-13)) / log(2)
+
+
+@cache
+def line_kernels(name: str, scale: float, how: str) -> list[np.ndarray]:
+    """The kernels on 41 places of twenty networks with two hidden layers of 64."""
+    x, zeros = scale * np.linspace(-1, 1, 41)[:, None], np.zeros(41, dtype=int)
+    jacobians = [values_and_jacobian(drawn(key, [1, 64, 64, 1], how), x, zeros, name)[1] for key in jax.random.split(jax.random.key(0), 20)]
+    return [J @ J.T for J in jacobians]
+
+
+def mean_row_ratio(name: str, scale: float) -> float:
+    return float(np.mean([(np.abs(K).sum(axis=1) / np.diag(K) - 1) / 41 for K in line_kernels(name, scale, "pytorch")]))
+
+
+@cache
+def training(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Values and kernels at each of 3001 expected updates with step size 0.1."""
+    layers, values, kernels = young(), [], []
+    for _ in range(3001):
+        q, J = values_and_jacobian(layers, PLACES, SIDES, name)
+        values.append(q)
+        kernels.append(J @ J.T)
+        layers = stepped(layers, 0.1 * J.T @ (aims(q) - q) / 20)
+    return np.array(values), np.array(kernels)
+
+
+def unforeseen(name: str) -> float:
+    Q, K = training(name)
+    moves = np.diff(Q, axis=0)
+    foreseen = [0.1 * k @ (aims(q) - q) / 20 for q, k in zip(Q, K, strict=True)][:-1]
+    return float(max(np.linalg.norm(m - f) / np.linalg.norm(m) for m, f in zip(moves, foreseen, strict=True)))
+
+
+def room_for_the_step(name: str, t: int) -> float:
+    Q, K = training(name)
+    P = np.eye(20)[2 * NEXT + (Q[t][1::2] > Q[t][0::2])[NEXT]]
+    return float(2 / np.abs(np.linalg.eigvals(K[t] @ (np.eye(20) - 0.9 * P) / 20)).max())
+
+
+def frozen_kernel(since: int, n: int) -> float:
+    Q, K = training("tanh")
+    q = Q[since]
+    for _ in range(n):
+        q = q + 0.1 * K[since] @ (aims(q) - q) / 20
+    return float(np.linalg.norm(q - Q[since + n]) / np.linalg.norm(Q[since + n] - Q[since]))
+
+
+def spiral_length(stop: Callable[[int, float], bool], direction: int) -> tuple[int, float]:
+    """Updates and length of the value vector e^(0.1 theta) when `stop` says so, from the closed form of the update."""
+    rate, theta, n = (direction * sqrt(3) * 0.9 - 3.1 * 0.1) / 8, 0.0, 0
+    while not stop(n, theta):
+        theta, n = theta + 0.1 * rate * exp(0.2 * theta), n + 1
+    return n, exp(0.1 * theta)
+
+
+def past_a_million(_: int, theta: float) -> bool:
+    return max(abs(cos(theta - 2 * np.pi * s / 3)) for s in range(3)) * exp(0.1 * theta) >= 1e6
+
+
+# A vector of sum 0 as a complex number: V is e^((0.1 + i) theta), and a step ahead on the circle multiplies it by e^(2 pi i / 3). So the
+# temporal-difference error of z is z times this.
+PULL = 0.9 * (1 + complex(cos(2 * np.pi / 3), sin(2 * np.pi / 3))) / 2 - 1
+
+
+def spiral_on_a_line() -> float:
+    """Length of the TD solution V + w V' for the kernel at 0."""
+    tangent = 0.1 + 1j
+    w = -(tangent.conjugate() * PULL).real / (tangent.conjugate() * PULL * tangent).real
+    return abs(1 + w * tangent)
+
+
 # --- The introduction ------------------------------------------------------------------------------------------------
 
 
@@ -502,4 +667,31 @@ EXPECTED: dict[str, Expectation] = {
     "ch06-lower": lambda: sweeps()[1],
     "ch06-agree": lambda: "to ten digits or more",
     "ch06-critical-factor": lambda: 401 / 584,
+    "ch07-share-left": lambda: share(12),
+    "ch07-share-far": lambda: share(1),
+    "ch07-asymmetry": (semi_gradient_asymmetry, 1e-7),  # by finite differences
+    "ch07-order": (remainder_order, 1e-6),  # of remainders that are small differences
+    "ch07-ratio-relu": lambda: mean_row_ratio("relu", 1.0),
+    "ch07-ratio-tanh": lambda: mean_row_ratio("tanh", 1.0),
+    "ch07-ratio-sin": lambda: mean_row_ratio("sin", 1.0),
+    "ch07-ratio-relu-wide": lambda: mean_row_ratio("relu", 10.0),
+    "ch07-ratio-sin-wide": lambda: mean_row_ratio("sin", 10.0),
+    "ch07-mirror": lambda: float(np.mean([K[10, 30] / K[30, 30] for K in line_kernels("tanh", 1.0, "he")])),
+    "ch07-tanh-moved": lambda: float(
+        np.linalg.norm(training("tanh")[1][-1] - training("tanh")[1][0]) / np.linalg.norm(training("tanh")[1][0])
+    ),
+    "ch07-tanh-worst": lambda: unforeseen("tanh"),
+    "ch07-relu-worst": lambda: unforeseen("relu"),
+    "ch07-tanh-room-start": lambda: room_for_the_step("tanh", 0),
+    "ch07-tanh-room-end": lambda: room_for_the_step("tanh", 3000),
+    "ch07-relu-room-start": lambda: room_for_the_step("relu", 0),
+    "ch07-relu-room-100": lambda: room_for_the_step("relu", 100),
+    "ch07-kept-10": lambda: frozen_kernel(0, 10),
+    "ch07-kept-100": lambda: frozen_kernel(0, 100),
+    "ch07-kept-late": lambda: frozen_kernel(1000, 1000),
+    "ch07-spiral-million": lambda: spiral_length(past_a_million, 1)[0],
+    "ch07-spiral-reversed": lambda: spiral_length(lambda n, _: n == 600, -1)[1],
+    "ch07-spiral-frozen": spiral_on_a_line,
+    # Where the pull is at right angles to the tangent epsilon + i.
+    "ch07-spiral-threshold": lambda: -PULL.imag / PULL.real,
 }

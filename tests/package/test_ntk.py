@@ -138,7 +138,7 @@ def test_kernel_update_and_diagonal_are_those_of_the_jacobian_for_every_stack(st
     def everything(parameters, inputs, zeta):
         factors = kernel_factors(network, parameters, inputs)
         first = kernel_factors(network, parameters, jax.tree.map(lambda leaf: leaf[:1], inputs))
-        outcome = factors.values, factors.kernel(), factors.diagonal(), first.cross_kernel(factors), pull_back(factors, parameters, zeta)
+        outcome = factors.Q, factors.kernel(), factors.diagonal(), first.cross_kernel(factors), pull_back(factors, parameters, zeta)
         return outcome, network(parameters, inputs, dense), jacobian(network, parameters, inputs)
 
     zeta = jnp.linspace(-1, 2, len(inputs[0]))
@@ -226,13 +226,13 @@ def test_it_compiles_and_agrees_with_itself():
     @jax.jit
     def compiled(layers, x):
         factors = kernel_factors(network, layers, x)
-        return factors.kernel(), pull_back(factors, layers, factors.values), factors
+        return factors.kernel(), pull_back(factors, layers, factors.Q), factors
 
     K, update, factors = compiled(layers, x)
     expected = kernel_factors(network, layers, x)
     np.testing.assert_allclose(K, expected.kernel(), rtol=1e-13)
     np.testing.assert_allclose(factors.kernel(), K, rtol=1e-13)
-    np.testing.assert_allclose(flatten(update), flatten(pull_back(expected, layers, expected.values)), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(flatten(update), flatten(pull_back(expected, layers, expected.Q)), rtol=1e-12, atol=1e-14)
 
 
 def test_forming_the_kernel_never_holds_a_jacobian():
@@ -348,7 +348,7 @@ def in_the_backward_pass_only(h):
 def test_a_network_that_mixes_samples_is_refused(mix, message):
     with pytest.raises(ValueError, match=message):
         on_batch(mix)
-    assert on_batch(lambda h: h).values.shape == (8,)
+    assert on_batch(lambda h: h).Q.shape == (8,)
 
 
 def test_batch_normalisation_would_be_silently_wrong():
