@@ -676,7 +676,7 @@ EXPECTED: dict[str, Expectation] = {
     "ch07-ratio-sin": lambda: mean_row_ratio("sin", 1.0),
     "ch07-ratio-relu-wide": lambda: mean_row_ratio("relu", 10.0),
     "ch07-ratio-sin-wide": lambda: mean_row_ratio("sin", 10.0),
-    "ch07-mirror": lambda: float(np.mean([K[10, 30] / K[30, 30] for K in line_kernels("tanh", 1.0, "he")])),
+    "ch07-mirror": lambda: -float(np.mean([K[10, 30] / K[30, 30] for K in line_kernels("tanh", 1.0, "he")])),
     "ch07-tanh-moved": lambda: float(
         np.linalg.norm(training("tanh")[1][-1] - training("tanh")[1][0]) / np.linalg.norm(training("tanh")[1][0])
     ),
