@@ -105,7 +105,7 @@ def run_cell(cell: int, discounts: tuple[float, ...] = DISCOUNTS, draws: int = D
         kernel = np.asarray(factors.kernel())
         kernel = (kernel + kernel.T) / 2
         step_size = float(0.5 / np.linalg.eigvalsh(np.sqrt(rho)[:, None] * kernel * np.sqrt(rho))[-1])
-        values = np.asarray(factors.values).reshape(N_STATES, N_ACTIONS)
+        values = np.asarray(factors.Q).reshape(N_STATES, N_ACTIONS)
         made = {
             "activation": activation,
             "width": width,

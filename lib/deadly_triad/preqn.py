@@ -207,7 +207,7 @@ def preqn_update(
         come back unchanged and the report says so.
     """
     factors = kernel_factors(network, parameters, inputs)
-    delta = targets - factors.values
+    delta = targets - factors.Q
     found = solve_kernel(factors.kernel(), delta, shift=settings.shift, refinements=settings.refinements)
     return _search(network, parameters, inputs, factors, delta, found, settings)
 
@@ -222,7 +222,7 @@ def plain_update(
     `preqn_update`.
     """
     factors = kernel_factors(network, parameters, inputs)
-    delta = targets - factors.values
+    delta = targets - factors.Q
     return _search(network, parameters, inputs, factors, delta, Solution(delta, jnp.array(0.0), jnp.array(False)), settings)
 
 
@@ -231,7 +231,7 @@ def _search(
 ) -> tuple[PyTree, Report]:
     direction = pull_back(factors, parameters, found.solution)
     kept, cosine, backtracks, accepted, step = line_search(
-        lambda p: network(p, inputs, dense), parameters, direction, factors.values, delta, settings
+        lambda p: network(p, inputs, dense), parameters, direction, factors.Q, delta, settings
     )
-    td_error, largest = jnp.sqrt(jnp.mean(delta**2)), jnp.max(jnp.abs(factors.values))
+    td_error, largest = jnp.sqrt(jnp.mean(delta**2)), jnp.max(jnp.abs(factors.Q))
     return kept, Report(cosine, backtracks, accepted, step, found.residual, td_error, largest)
