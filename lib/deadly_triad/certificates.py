@@ -18,6 +18,7 @@ From below, by the spectral radius of any product. Two matrices whose powers ten
 [0.894, 0.894]
 """
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,7 +108,9 @@ def quadratic_certificate(matrices: Float[np.ndarray, "m n n"]) -> Certificate |
     ]
     problem = cp.Problem(cp.Maximize(t), constraints)
     try:
-        problem.solve(solver=cp.CLARABEL)  # type: ignore[no-untyped-call]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a solution may be inaccurate; whatever it is, the norm is checked below
+            problem.solve(solver=cp.CLARABEL)  # type: ignore[no-untyped-call]
     except cp.SolverError:
         return None
     if h.value is None or t.value is None or not t.value > 0:

@@ -583,6 +583,73 @@ def mended() -> float:
     )
 
 
+# --- Theorem 2 -------------------------------------------------------------------------------------------------------
+
+
+def largest_leak(discount: float) -> float:
+    """For two pairs, by bisection of the double sum in the definition of the modulus, at step size 1 and weights 1/2."""
+    low, high = 0.0, 1.0
+    for _ in range(100):
+        c = (low + high) / 2
+        row = abs(1 - 0.5) + discount * 0.5 + abs(0 - c * 0.5) + discount * c * 0.5
+        low, high = (c, high) if row < 1 else (low, c)
+    return low
+
+
+def even_modulus() -> float:
+    return sum(abs((j == 0) - 0.2 * (1 if j == 0 else 0.9)) + 0.9 * 0.2 * (1 if j == 0 else 0.9) for j in range(10))
+
+
+def middles(low: float, high: float, n: int) -> np.ndarray:
+    return low + (np.arange(n) + 0.5) * (high - low) / n
+
+
+def weighted_share(n: int = 150) -> float:
+    """Share of the square in which every choice of rows has a comparison matrix with eigenvalues to the left of 0."""
+    inside = 0
+    for g in middles(0, 1, n):
+        for c in middles(-1, 1, n):
+            B = np.array([[1, 2 * c], [2 * c, 4]])
+            G = [B @ (np.eye(2) - g * np.eye(2)[[a, a]]) for a in (0, 1)]
+            mixed = np.array([[G[a][0], G[b][1]] for a in (0, 1) for b in (0, 1)])
+            comparison = np.abs(mixed) * (1 - np.eye(2)) - mixed * np.eye(2)
+            inside += np.linalg.eigvals(comparison).real.max() < 0
+    return inside / n**2
+
+
+def network(activation: str) -> np.ndarray:
+    """The kernel of a network with two hidden layers on the ten pairs of the corridor: gradients layer by layer, by hand."""
+    f, slope = {
+        "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0) * 1.0),
+        "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
+        "sin": (np.sin, np.cos),
+    }[activation]
+    rng = np.random.default_rng(0)
+    layers = [(rng.uniform(-(m**-0.5), m**-0.5, (m, n)), rng.uniform(-(m**-0.5), m**-0.5, n)) for m, n in ((2, 64), (64, 64), (64, 1))]
+    x = np.array([[s, 2 * a - 1] for s in range(5) for a in range(2)], dtype=float)
+    inputs, sums = [], []
+    for W, b in layers:
+        inputs.append(x)
+        sums.append(x @ W + b)
+        x = f(sums[-1])
+    kernel, back = np.zeros((10, 10)), np.ones((10, 1))
+    for depth in (2, 1, 0):
+        kernel += (inputs[depth] @ inputs[depth].T + 1) * (back @ back.T)
+        back = back @ layers[depth][0].T * slope(sums[depth - 1]) if depth else back
+    return kernel
+
+
+def network_modulus() -> float:
+    K = network("relu")
+    a = 1 / np.linalg.norm(K, 2)  # times the weight, this is step times weight
+    return float(np.abs(np.eye(10) - a * K).sum(axis=1).max())
+
+
+def least_network_leak() -> float:
+    kernels = [network(name) for name in ("relu", "tanh", "sin")]
+    return min(float(np.min((np.abs(K).sum(axis=1) - np.diag(K)) / np.diag(K))) for K in kernels)
+
+
 EXPECTED: dict[str, Expectation] = {
     "intro-million": lambda: int(np.argmax(two_values(STAR_KERNEL, np.full(2, 1 / 7)) > 1e6)),
     "intro-worst-mended": mended,
@@ -694,4 +761,14 @@ EXPECTED: dict[str, Expectation] = {
     "ch07-spiral-frozen": spiral_on_a_line,
     # Where the pull is at right angles to the tangent epsilon + i.
     "ch07-spiral-threshold": lambda: -PULL.imag / PULL.real,
+    "ch08-leak": lambda: largest_leak(0.9),
+    "ch08-leak-average": lambda: 1 / (199 * 99),
+    "ch08-even-beta": even_modulus,
+    # Over the discount, then over the cosine, half the length of what is inside.
+    "ch08-share-theorem": lambda: np.mean((1 - middles(0, 1, 10**5)) / (2 + 2 * middles(0, 1, 10**5))),
+    "ch08-share-sup": lambda: np.mean(0.5 + (1 - middles(0, 1, 10**5)) / (2 + 2 * middles(0, 1, 10**5))) / 2,
+    "ch08-share-weighted": (weighted_share, 0.01),  # two grids of different width
+    "ch08-share-truth": lambda: np.mean(np.minimum(1, 5 / (4 + 2 * middles(-1, 1, 10**5)))),
+    "ch08-network-beta": network_modulus,
+    "ch08-network-leak": least_network_leak,
 }
