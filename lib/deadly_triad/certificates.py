@@ -2,7 +2,7 @@ r"""Is there a norm in which every matrix of a set contracts?
 
 A map whose differences are $M (x - y)$ with some $M$ in the convex hull of $M_1, …, M_m$ contracts in a norm whenever all $M_k$ do. The
 least modulus that any norm can give is the *joint spectral radius*, the limit of the largest $\|M_{k_1} \cdots M_{k_t}\|^{1/t}$ (Rota &
-Strang 1960; Jungers 2009). No algorithm computes it in general; what is here bounds it. From above, by a norm that can be checked:
+Strang 1960; Jungers 2009). Longer products bound it ever more closely, at a cost that explodes. From above, by a norm that can be checked:
 
 - the best weighted sup norm, from the Perron vector of $v \mapsto \max_k |M_k| v$;
 - a common quadratic norm, from a linear matrix inequality.

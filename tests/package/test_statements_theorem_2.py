@@ -379,6 +379,15 @@ def test_with_equality_in_the_second_alone_it_settles_although_it_does_not_contr
 
 
 @pytest.mark.states("prop-equality")
+def test_without_bootstrapping_equality_in_the_second_may_leave_an_error_for_ever():
+    mdp = MDP(np.full((2, 1, 2), 0.5), np.zeros((2, 1)), 0.0)
+    alike = Coupling(np.ones((2, 2)), np.full(2, 0.5))
+    assert np.all(alike.others == alike.own)  # equality in (17) at discount 0
+    error = np.array([[1.0], [-1.0]])
+    np.testing.assert_array_equal(update_of(mdp, alike, 0.5)(error), error)
+
+
+@pytest.mark.states("prop-equality")
 def test_the_modulus_one_is_attained():
     c = 0.1 / 1.9
     coupling = Coupling(np.array([[1.0, c], [c, 1.0]]), np.ones(2))
