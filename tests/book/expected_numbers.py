@@ -8,10 +8,12 @@ A number must agree to a relative 1e-9, a string exactly. Where two routes canno
 say), the entry is a pair of the function and a relative tolerance, with a comment that says why.
 """
 
+import csv
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise, product
 from math import ceil, cos, exp, log, sin, sqrt
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -248,6 +250,40 @@ def baird_q_final() -> float:
         shared += 6 * from_up + 2 * from_down
         above, below = above + 0.3 / 49 * (best_up - above), below + 0.3 / 49 * (best_up - below)
     return max(abs(2 * own + shared), abs(low + 2 * shared), abs(above), abs(below))
+
+
+# --- Which number tells ----------------------------------------------------------------------------------------------
+
+
+@cache
+def study() -> list[dict[str, str]]:
+    """The committed results, row by row."""
+    with (Path(__file__).parents[2] / "experiments" / "results" / "which_scalar.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def order(name: str, *, same_discount: bool = False) -> float:
+    """Share of pairs of relu problems that the candidate orders rightly on the judging half, pair by pair; sign from the other half."""
+
+    def share(half: str) -> float:
+        rows = [row for row in study() if row["activation"] == "relu" and row["half"] == half]
+        bad = [(float(row[name]), row["discount"]) for row in rows if row["diverged"] == "True"]
+        good = [(float(row[name]), row["discount"]) for row in rows if row["diverged"] == "False"]
+        pairs = [(b, g) for b, b_discount in bad for g, g_discount in good if b_discount == g_discount or not same_discount]
+        return sum((b > g) + 0.5 * (b == g) for b, g in pairs) / len(pairs)
+
+    return share("judge") if share("choose") >= 0.5 else 1 - share("judge")
+
+
+def best_order() -> tuple[float, str]:
+    names = list(study()[0])
+    candidates = names[names.index("initialisation") + 1 : names.index("diverged")]
+    return max((order(name, same_discount=True), name) for name in candidates if name != "discount alone")
+
+
+def relu_lost() -> float:
+    fates = [row["diverged"] == "True" for row in study() if row["activation"] == "relu" and row["discount"] == "0.99"]
+    return sum(fates) / len(fates)
 
 
 # --- Two states, the corridor ----------------------------------------------------------------------------------------
@@ -771,4 +807,13 @@ EXPECTED: dict[str, Expectation] = {
     "ch08-share-truth": lambda: np.mean(np.minimum(1, 5 / (4 + 2 * middles(-1, 1, 10**5)))),
     "ch08-network-beta": network_modulus,
     "ch08-network-leak": least_network_leak,
+    "ch08-study-relu": relu_lost,
+    "ch08-study-problems": lambda: len(study()),
+    "ch08-study-contractions": lambda: sum(float(row["beta(K)"]) < 1 for row in study()),
+    "ch08-study-discount": lambda: order("discount alone"),
+    "ch08-study-spectrum": lambda: order("spectrum, optimal policy"),
+    "ch08-study-row": lambda: order("row ratio, mean"),
+    "ch08-study-17": lambda: order("condition (17), worst row"),
+    "ch08-study-best": lambda: best_order()[0],
+    "ch08-study-best-name": lambda: best_order()[1],
 }
