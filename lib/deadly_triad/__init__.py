@@ -2,6 +2,7 @@
 
 Five floors; a module imports only from modules that stand below it in this list:
 
+    4  agents          actor, critic and environment in one compiled loop
     3  preqn           Q-learning preconditioned by the kernel of its minibatch, with a line search
     2  examples        Baird's counterexample, w -> 2w, random MDPs
     2  linear_q        Expected Sarsa and linear Q-learning on state-action pairs

@@ -176,11 +176,14 @@ def train(
         progress: wraps the loop over blocks of steps, such as `tqdm.tqdm`.
 
     Raises:
-        ValueError: if a setting of `training` is outside its range, or the action space is not a bounded box.
+        ValueError: if a setting of `training` is outside its range, there is no seed, or the action space is not a bounded box.
     """
     _check(environment, training)
+    seeds = list(seeds)
+    if not seeds:
+        raise ValueError("seeds must hold at least one seed, got none")
     step, initial = _compile(environment, critic, training)
-    keys = jax.vmap(jax.random.key)(jnp.asarray(list(seeds)))
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
     state, rewards = jax.jit(jax.vmap(initial))(keys)
     block = max(1, min(500, training.n_steps))
     n_blocks = -(-training.n_steps // block)

@@ -252,6 +252,69 @@ def baird_q_final() -> float:
     return max(abs(2 * own + shared), abs(low + 2 * shared), abs(above), abs(below))
 
 
+# --- PreQN -----------------------------------------------------------------------------------------------------------
+
+
+def filtered(K: np.ndarray, delta: np.ndarray, shift: float) -> np.ndarray:
+    """The solution with two refinements, direction by direction: a share (s / (lambda + s))^3 is left over."""
+    values, vectors = np.linalg.eigh((K + K.T) / 2)
+    s = shift * np.trace(K) / len(K)
+    values = np.maximum(values, 0)
+    gain = (1 - (s / (values + s)) ** 3) / np.where(values > 0, values, 1)
+    return vectors @ (np.where(values > 0, gain, 3 / s) * (vectors.T @ delta))
+
+
+def wave(name: str) -> float:
+    """The largest change beyond the nine states when the middle one is raised by one and the others held."""
+    layers, zeros = drawn(jax.random.key(0), [1, 64, 64, 1]), np.zeros
+    here, there = np.linspace(-2, 2, 9)[:, None], np.linspace(-4, 4, 201)[:, None]
+    J = values_and_jacobian(layers, here, zeros(9, dtype=int), name)[1]
+    across = values_and_jacobian(layers, there, zeros(201, dtype=int), name)[1] @ J.T
+    change = np.abs(across @ filtered(J @ J.T, np.eye(9)[4], 1e-10))
+    return float(change[np.abs(there[:, 0]) > 2].max())
+
+
+def first_corridor(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values, errors and Jacobian of the first network on the corridor of length five."""
+    x = np.column_stack([np.repeat(np.linspace(0, 5, 10), 2), np.tile([-1.0, 1.0], 10)])
+    q, J = values_and_jacobian(drawn(jax.random.key(0), [2, 64, 64, 1]), x, np.zeros(20, dtype=int), name)
+    best = np.maximum(q[0::2], q[1::2])
+    return q, 0.95 * best[NEXT] + (np.arange(20) == 19) - q, J
+
+
+def short_step_cosine(shift: float) -> float:
+    _, delta, J = first_corridor("tanh")
+    K = J @ J.T
+    moved = K @ filtered(K, delta, shift)
+    return float(moved @ delta / np.linalg.norm(moved) / np.linalg.norm(delta))
+
+
+def first_corridor_error() -> float:
+    """A run that stalls at once is as far off as at its start: ten at the right wall's price, 19 a step to the left."""
+    exact = [20 * 0.95 ** max(9 - (max(s - 1, 0) if a == 0 else s), 0) * (0.95 if a == 0 else 1) for s in range(10) for a in (0, 1)]
+    return float(np.abs(first_corridor("relu")[0] - exact).max())
+
+
+@cache
+def last_errors() -> dict[tuple[str, str], list[float]]:
+    """Errors after the last update, from the committed results."""
+    found: dict[tuple[str, str], list[float]] = {}
+    with (Path(__file__).parents[2] / "experiments" / "results" / "preqn_chain.csv").open() as file:
+        for row in csv.DictReader(file):
+            if row["update"] == "2000":
+                found.setdefault((row["activation"], row["method"]), []).append(float(row["error"]))
+    return found
+
+
+def middle(activation: str, method: str) -> float:
+    ordered = sorted(last_errors()[activation, method])
+    return (ordered[4] + ordered[5]) / 2
+
+
+def best_other(activation: str) -> float:
+    return min(middle(a, method) for a, method in last_errors() if a == activation and method != "PreQN")
+
+
 # --- Which number tells ----------------------------------------------------------------------------------------------
 
 
@@ -816,4 +879,18 @@ EXPECTED: dict[str, Expectation] = {
     "ch08-study-17": lambda: order("condition (17), worst row"),
     "ch08-study-best": lambda: best_order()[0],
     "ch08-study-best-name": lambda: best_order()[1],
+    "ch09-wave-relu": (lambda: wave("relu"), 1e-5),  # of a matrix that is nearly singular
+    "ch09-wave-tanh": (lambda: wave("tanh"), 1e-2),
+    "ch09-tanh-limit": (lambda: short_step_cosine(1e-3), 1e-4),  # the step is short, not zero
+    "ch09-tanh-limit-small": (lambda: short_step_cosine(1e-6), 1e-4),
+    "ch09-preqn-relu": lambda: middle("relu", "PreQN"),
+    "ch09-preqn-tanh": lambda: middle("tanh", "PreQN"),
+    "ch09-preqn-sin": lambda: middle("sin", "PreQN"),
+    "ch09-best-other-relu": lambda: best_other("relu"),
+    "ch09-best-other-tanh": lambda: best_other("tanh"),
+    "ch09-best-other-sin": lambda: best_other("sin"),
+    "ch09-preqn-worst": lambda: max(max(errors) for (_, method), errors in last_errors().items() if method == "PreQN"),
+    "ch09-stall-error": (first_corridor_error, 5e-3),  # before the first update, against after thirty that hardly move
+    "ch09-agent-solved": lambda: "“PreQN, sin” and “Adam, target, relu”",
+    "ch09-agent-beyond": lambda: "“SGD, relu” and “Adam, relu”",
 }

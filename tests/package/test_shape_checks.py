@@ -3,8 +3,10 @@
 import jax
 import jaxtyping
 import numpy as np
+import optax
 import pytest
 from deadly_triad import (
+    agents,
     certificates,
     examples,
     fixed_point,
@@ -27,6 +29,7 @@ WRONG = {
     "stability": lambda: stability.spectral_radius(np.ones((2, 3))),
     "linear_td": lambda: linear_td.expected_iteration(SYSTEM, np.ones((1, 1)), step_size=0.1, n_steps=1),
     "linear_q": lambda: linear_q.LinearQ(ONE_STATE, np.ones(1), np.ones(1)),
+    "agents": lambda: agents.td_critic(optax.sgd(0.1), "one"),
     "preqn": lambda: preqn.solve_kernel(jax.numpy.ones((2, 3)), jax.numpy.ones(2)),
     "networks": lambda: networks.dense(networks.init_dense(jax.random.key(0), 1, 1), np.ones((1, 1))),  # a JAX array is asked for
     "ntk": lambda: ntk.condition_number(np.ones((2, 3))),

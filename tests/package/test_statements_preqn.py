@@ -1,0 +1,116 @@
+"""The labelled statements on PreQN, in the manner of `test_statements.py`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from deadly_triad.examples import baird, w_to_2w
+from deadly_triad.networks import dense, init_mlp, value_network
+from deadly_triad.ntk import kernel_factors
+from deadly_triad.preqn import Settings, preqn_update
+from hypothesis import given
+from hypothesis import strategies as st
+
+from .strategies import generators
+
+PLAIN = Settings(alignment=-1.0, shift=1e-9, refinements=3)
+
+
+@pytest.mark.states("prop-preqn-step")
+@pytest.mark.parametrize("name", ["tanh", "sin"])
+def test_on_the_batch_it_is_u1_and_off_it_kernel_interpolation_up_to_second_order(name):
+    keys = jax.random.split(jax.random.key(3), 4)
+    network, layers = value_network(name), init_mlp(keys[0], [2, 64, 64, 1], "lecun")
+    batch, elsewhere = 2 * jax.random.normal(keys[1], (7, 2)), 2 * jax.random.normal(keys[2], (5, 2))
+    here, there = kernel_factors(network, layers, batch), kernel_factors(network, layers, elsewhere)
+    delta = jax.random.normal(keys[3], (7,))
+    across = np.asarray(there.cross_kernel(here) @ jnp.linalg.solve(here.kernel(), delta))
+
+    def excess(step_size):
+        after, _ = preqn_update(network, layers, batch, here.Q + delta, PLAIN._replace(step_size=step_size))
+        on = network(after, batch, dense) - here.Q - step_size * delta
+        off = network(after, elsewhere, dense) - there.Q - step_size * across
+        return float(jnp.abs(on).max()), float(jnp.abs(off).max())
+
+    for coarse, fine in zip(excess(0.02), excess(0.01), strict=True):
+        assert coarse / fine == pytest.approx(4, rel=0.2)
+    # Elsewhere nothing is U1: the change is neither zero nor bounded by that on the batch.
+    assert np.abs(across).max() > 0.1
+
+
+@pytest.mark.states("prop-preqn-step")
+@given(generators, st.integers(1, 5))
+def test_the_step_is_the_shortest_that_moves_the_batch_so(rng, n):
+    J, delta = rng.standard_normal((n, 9)), rng.standard_normal(n)
+    step = J.T @ np.linalg.solve(J @ J.T, delta)
+    null = rng.standard_normal(9)
+    null -= J.T @ np.linalg.solve(J @ J.T, J @ null)
+    np.testing.assert_allclose(J @ (step + null), delta, atol=1e-7)
+    assert np.linalg.norm(step + null) >= np.linalg.norm(step)
+    np.testing.assert_allclose(step, np.linalg.pinv(J) @ delta, atol=1e-7)
+
+
+def linear_radius(example):
+    """Largest real part of an eigenvalue of the projected, discounted chain, on the span of the features."""
+    Phi, system = example.features, example.off_policy
+    projected = Phi @ np.linalg.pinv(Phi) @ (system.discount * system.transitions)
+    return np.linalg.eigvals(projected).real.max()
+
+
+@pytest.mark.states("prop-preqn-linear")
+@pytest.mark.parametrize(("make", "discount"), [(baird, 0.9), (baird, 0.99), (w_to_2w, 0.82), (w_to_2w, 0.84)])
+def test_linear_preqn_settles_exactly_when_the_projected_chain_allows(make, discount):
+    example = make(discount)
+    features, P = jnp.asarray(example.features), jnp.asarray(example.off_policy.transitions)
+
+    def network(theta, x, _):
+        return x @ theta
+
+    theta = jnp.asarray(example.start)
+    before = features @ theta
+    for _ in range(3):
+        q = features @ theta
+        theta, _ = preqn_update(network, theta, features, discount * P @ q, PLAIN._replace(step_size=0.2))
+        Pi = np.asarray(features @ jnp.linalg.pinv(features))
+        np.testing.assert_allclose(features @ theta, q + 0.2 * Pi @ (discount * P @ q - q), atol=1e-6)
+    settles = linear_radius(example) < 1
+    assert settles == (make is baird or discount < 5 / 6)
+    if make is w_to_2w:
+        assert bool(jnp.abs(features @ theta).max() < jnp.abs(before).max()) == settles
+        assert linear_radius(example) == pytest.approx(6 * discount / 5)
+
+
+@pytest.mark.states("prop-armijo")
+@given(generators, st.floats(0.0, 0.9), st.floats(0.01, 0.99))
+def test_aligned_and_not_too_long_moves_decrease_the_objective(rng, c, place):
+    delta, m = rng.standard_normal(4), rng.standard_normal(4)
+    eta = c + place * (1 - c)
+    # A move with cosine exactly eta, of the largest length allowed.
+    m -= m @ delta / (delta @ delta) * delta
+    unit = eta * delta / np.linalg.norm(delta) + np.sqrt(1 - eta**2) * m / np.linalg.norm(m)
+    move = 2 * (eta - c) * np.linalg.norm(delta) * unit
+    fall = 0.5 * (delta @ delta) - 0.5 * np.sum((delta - move) ** 2)
+    assert fall == pytest.approx(c * np.linalg.norm(move) * np.linalg.norm(delta), abs=1e-9)
+    longer = 1.1 * move
+    assert 0.5 * (delta @ delta) - 0.5 * np.sum((delta - longer) ** 2) < c * np.linalg.norm(longer) * np.linalg.norm(delta) + 1e-12
+
+
+@pytest.mark.states("prop-armijo")
+@given(st.floats(1e-6, 0.1), st.floats(0.0, 0.49))
+def test_neither_condition_implies_the_other(alpha, c):
+    delta = np.array([1.0, 0.0])
+    assert np.sum((delta - 3 * delta) ** 2) > delta @ delta  # cosine one, and the objective rises
+    sideways = np.array([alpha, np.sqrt((2 - 2 * c) * alpha - alpha**2)])
+    assert np.sum((delta - sideways) ** 2) == pytest.approx(1 - 2 * c * alpha)
+    assert sideways[0] / np.linalg.norm(sideways) == pytest.approx(np.sqrt(alpha / (2 - 2 * c)))
+
+
+@pytest.mark.states("prop-natural-gradient")
+@given(generators, st.integers(1, 6), st.integers(1, 6), st.floats(1e-3, 10))
+def test_the_damped_gauss_newton_step_is_the_shifted_kernel_step(rng, n, k, s):
+    J, delta = rng.standard_normal((n, k)), rng.standard_normal(n)
+    by_kernel = J.T @ np.linalg.solve(J @ J.T + s * np.eye(n), delta)
+    by_fisher = np.linalg.solve(J.T @ J + s * np.eye(k), J.T @ delta)
+    np.testing.assert_allclose(by_kernel, by_fisher, atol=1e-9)
+    # With different shifts the two part.
+    assert np.abs(by_kernel - np.linalg.solve(J.T @ J + 2 * s * np.eye(k), J.T @ delta)).max() > 1e-6 * np.abs(by_kernel).max()
