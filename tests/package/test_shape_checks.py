@@ -8,6 +8,7 @@ import pytest
 from deadly_triad import (
     agents,
     certificates,
+    cures,
     examples,
     fixed_point,
     kernel_updates,
@@ -36,6 +37,7 @@ WRONG = {
     "value_updates": lambda: value_updates.update_matrix(np.ones((1, 1)), np.ones((1, 1)), 0.0, 1.0),
     "kernel_updates": lambda: kernel_updates.Coupling(np.ones((2, 3)), np.ones(2)),
     "certificates": lambda: certificates.weighted_sup_certificate(np.ones((2, 2))),
+    "cures": lambda: cures.followon(np.ones((2, 3)), np.ones(2), 0.5),
     "examples": lambda: examples.Example(ONE_STATE, np.ones((1, 1)), np.ones((1, 1)), np.ones((2, 1)), np.ones(1)),
 }
 

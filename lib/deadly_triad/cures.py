@@ -1,0 +1,364 @@
+r"""What mends off-policy TD, each as a change of one factor of $I - \alpha K D (I - \gamma P)$.
+
+With $A = \Phi^\top D (I - \gamma P_\pi) \Phi$, $b = \Phi^\top D r_\pi$ and the covariance of the features $C = \Phi^\top D \Phi$:
+
+- *emphatic TD* changes $D$: to the followon $f = (I - \gamma P_\pi^\top)^{-1} (d \circ i)$, whose key matrix is definite;
+- *a target network* changes $K$: n inner steps towards a frozen target are one step with the matrix $S_n = C^{-1} (I - (I - \alpha C)^n)$
+  in the place of the step size;
+- *GTD2 and TDC* change $D$ to $(I - \gamma P_\pi)^\top D \Pi$, with a second set of parameters that learns what that asks for.
+
+All of them are linear, so the verdict on each is `stability.analyse_stability` or a spectral radius.
+
+>>> from deadly_triad.examples import baird, w_to_2w
+>>> from deadly_triad.stability import analyse_stability, spectral_radius
+>>> analyse_stability(emphatic_td(baird().off_policy).A).verdict  # but for the null direction of its features
+'semistable'
+>>> [spectral_radius(frozen_target_update(w_to_2w().off_policy, 0.1, n)) < 1 for n in (1, 10, 1000)]
+[False, False, False]
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+
+from deadly_triad.fixed_point import check_finite
+from deadly_triad.linear_td import ESCAPED, LinearTD, SampledTD, check_parameters, check_positive, draw_rows
+from deadly_triad.mdp import (
+    MDP,
+    check_discount,
+    check_policy,
+    check_stochastic,
+    importance_ratios,
+    policy_transitions,
+    stationary_distribution,
+)
+from deadly_triad.stability import check_step_size
+
+
+def covariance(system: LinearTD) -> Float[np.ndarray, "k k"]:
+    r"""$C = \Phi^\top D \Phi$, the second moments of the features under the data, shape (k, k)."""
+    return system.features.T @ (system.weighting[:, None] * system.features)
+
+
+# --- Another D: emphatic weighting -----------------------------------------------------------------------------------
+
+
+def followon(
+    transitions: Float[np.ndarray, "n n"],
+    weighting: Float[np.ndarray, " n"],
+    discount: float,
+    interest: Float[np.ndarray, " n"] | None = None,
+) -> Float[np.ndarray, " n"]:
+    r"""$f = (I - \gamma P_\pi^\top)^{-1} (d \circ i)$: how often a state is met, discounted, by walks of the target that start in the data.
+
+    It sums to $d^\top i / (1 - \gamma)$ (Sutton, Mahmood & White 2016; Sutton & Barto 2018, sec. 11.8).
+
+    Args:
+        transitions: $P_\pi$, shape (n, n).
+        weighting: $d$, weights of the states in the data, shape (n,).
+        discount: $\gamma$, in [0, 1).
+        interest: $i$, how much each state matters, at least 0, shape (n,); 1 everywhere by default.
+
+    Raises:
+        ValueError: if `transitions` is not a stochastic matrix, `weighting` or `interest` has another shape or a negative entry, or the
+            discount is not in [0, 1).
+    """
+    check_stochastic("transitions", transitions)
+    check_discount(discount)
+    n = len(transitions)
+    interest = np.ones(n) if interest is None else interest
+    for name, vector in (("weighting", weighting), ("interest", interest)):
+        if vector.shape != (n,):
+            raise ValueError(f"{name} must have shape ({n},), got {vector.shape}")
+        check_finite(name, vector)
+        if np.any(vector < 0):
+            raise ValueError(f"{name} must hold weights of at least 0, got {vector.min():.6g}")
+    return np.linalg.solve(np.eye(n) - discount * transitions.T, weighting * interest)
+
+
+def emphatic_td(system: LinearTD, interest: Float[np.ndarray, " n"] | None = None) -> LinearTD:
+    r"""Expected emphatic TD(0): `system` with its states weighted by the followon.
+
+    The weighting is divided by its sum, so $A$ and $b$ are those of the algorithm up to one positive factor, $d^\top i / (1 - \gamma)$,
+    which belongs to the step size.
+
+    Args:
+        system: off-policy TD.
+        interest: $i$, shape (n,); 1 everywhere by default.
+
+    Raises:
+        ValueError: as `followon`, and if no state of the data is of interest.
+    """
+    f = followon(system.transitions, system.weighting, system.discount, interest)
+    if not f.sum() > 0:
+        raise ValueError("interest must be positive in some state with positive weighting")
+    return replace(system, weighting=f / f.sum())
+
+
+def squared_ratio_matrix(mdp: MDP, target: Float[np.ndarray, "S A"], behaviour: Float[np.ndarray, "S A"]) -> Float[np.ndarray, "S S"]:
+    r"""$\tilde P(s' | s) = \sum_a \frac{\pi(a|s)^2}{b(a|s)} P(s' | s, a)$, shape (S, S): $P_\pi$ with each action weighted by its ratio.
+
+    Along a trajectory of the behaviour policy the followon trace $F_t = 1 + \gamma \rho_{t-1} F_{t-1}$ has second moments
+    $g_t(s) = E[F_t^2 1\{S_t = s\}]$ with
+    $g_{t+1} = d + 2 \gamma P_\pi^\top m_t + \gamma^2 \tilde P^\top g_t$, where $m_t$ are the first ones.
+
+    Raises:
+        ValueError: if a policy does not fit the MDP, or `behaviour` does not cover `target`.
+    """
+    check_policy("target", mdp, target)
+    check_policy("behaviour", mdp, behaviour)
+    return np.einsum("sa,sat->st", target * importance_ratios(target, behaviour), mdp.transitions)
+
+
+def followon_moments(
+    mdp: MDP, target: Float[np.ndarray, "S A"], behaviour: Float[np.ndarray, "S A"], n_steps: int
+) -> tuple[Float[np.ndarray, " {n_steps+1}"], Float[np.ndarray, " {n_steps+1}"]]:
+    r"""Exact mean and mean square of the followon trace $F_0, …, F_T$ along trajectories of the behaviour policy, from $F_0 = 1$.
+
+    Trajectories start in the stationary distribution of `behaviour`. See `squared_ratio_matrix` for the recursion.
+
+    Raises:
+        ValueError: as `squared_ratio_matrix`; if `behaviour` has no unique stationary distribution, `n_steps` is not positive, or a moment
+            leaves the range of floating point.
+    """
+    check_positive("n_steps", n_steps)
+    squares = squared_ratio_matrix(mdp, target, behaviour)
+    P = policy_transitions(mdp, target)
+    d = stationary_distribution(policy_transitions(mdp, behaviour))
+    first, second = d, d
+    moments = [(first.sum(), second.sum())]
+    for t in range(n_steps):
+        with np.errstate(over="ignore", invalid="ignore"):
+            second = d + 2 * mdp.discount * P.T @ first + mdp.discount**2 * squares.T @ second
+        first = d + mdp.discount * P.T @ first
+        moments.append((first.sum(), second.sum()))
+        if not np.isfinite(moments[-1][1]):
+            raise ValueError(f"n_steps must be at most {t} here: the mean square leaves the range of floating point after that")
+    means, squares_of_trace = np.array(moments).T
+    return means, squares_of_trace
+
+
+def sampled_emphatic_td(
+    mdp: MDP,
+    features: Float[np.ndarray, "S k"],
+    *,
+    target: Float[np.ndarray, "S A"],
+    behaviour: Float[np.ndarray, "S A"],
+    start: Float[np.ndarray, " k"],
+    step_size: float,
+    n_steps: int,
+    n_runs: int,
+    rng: np.random.Generator,
+    keep_every: int = 1,
+) -> tuple[SampledTD, Float[np.ndarray, "{n_runs} {n_steps}"]]:
+    r"""Emphatic TD(0) along trajectories of the behaviour policy, many independent runs at once.
+
+    $\theta \mathrel{+}= \alpha F_t \rho_t (r + \gamma \theta^\top \phi' - \theta^\top \phi) \phi$ with
+    $F_t = 1 + \gamma \rho_{t-1} F_{t-1}$ and $F_0 = 1$ (Sutton & Barto 2018, sec. 11.8, with interest 1). Runs start in the stationary
+    distribution of `behaviour`.
+
+    Args:
+        mdp: the decision process.
+        features: $\Phi$, shape (S, k).
+        target: $\pi$, shape (S, A).
+        behaviour: $b$, shape (S, A).
+        start: $\theta_0$, shape (k,).
+        step_size: $\alpha$.
+        n_steps: transitions per run.
+        n_runs: number of runs, R.
+        rng: source of all randomness.
+        keep_every: keep the parameters of every so many steps (and of step 0).
+
+    Returns:
+        The parameters, and the followon traces $F_0, …, F_{T-1}$ of all runs.
+
+    Raises:
+        ValueError: if an argument does not fit the MDP or is not positive, or `behaviour` does not cover `target` or has no unique
+            stationary distribution.
+    """
+    check_step_size(step_size)
+    for name, number in (("n_steps", n_steps), ("n_runs", n_runs), ("keep_every", keep_every)):
+        check_positive(name, number)
+    check_policy("target", mdp, target)
+    check_policy("behaviour", mdp, behaviour)
+    if features.ndim != 2 or features.shape[0] != mdp.n_states or features.shape[1] == 0:
+        raise ValueError(f"features must have shape (S, k) with S = {mdp.n_states}, got {features.shape}")
+    check_finite("features", features)
+    check_parameters("start", features, start)
+    ratios = importance_ratios(target, behaviour)
+    d = stationary_distribution(policy_transitions(mdp, behaviour))
+    states = draw_rows(np.broadcast_to(d, (n_runs, mdp.n_states)), rng)
+    theta, escaped = np.tile(np.asarray(start, dtype=float), (n_runs, 1)), np.zeros(n_runs, dtype=bool)
+    trace, traces = np.ones(n_runs), np.empty((n_runs, n_steps))
+    steps = np.arange(0, n_steps + 1, keep_every)
+    kept = np.empty((n_runs, len(steps), features.shape[1]))
+    kept[:, 0] = theta
+    for t in range(1, n_steps + 1):
+        actions = draw_rows(behaviour[states], rng)
+        next_states = draw_rows(mdp.transitions[states, actions], rng)
+        ratio, phi = ratios[states, actions], features[states]
+        with np.errstate(over="ignore", invalid="ignore"):
+            td_error = mdp.rewards[states, actions] + np.sum(theta * (mdp.discount * features[next_states] - phi), axis=1)
+            proposal = theta + (step_size * trace * ratio * td_error)[:, None] * phi
+            escaped |= ~(np.abs(proposal).max(axis=1) <= ESCAPED)
+        theta = np.where(escaped[:, None], theta, proposal)
+        traces[:, t - 1] = trace
+        trace = 1 + mdp.discount * ratio * trace
+        states = next_states
+        if t % keep_every == 0:
+            kept[:, t // keep_every] = theta
+    return SampledTD(steps, kept, escaped), traces
+
+
+# --- Another K: target networks --------------------------------------------------------------------------------------
+
+
+def inner_steps_matrix(system: LinearTD, step_size: float, n_inner: int) -> Float[np.ndarray, "k k"]:
+    r"""$S_n = \alpha \sum_{j<n} (I - \alpha C)^j$, what n inner steps of size $\alpha$ make of a step size, shape (k, k).
+
+    $S_1 = \alpha I$, and $S_n \to C^{-1}$ if $C$ is invertible and $\alpha < 2 / \lambda_{\max}(C)$.
+
+    Raises:
+        ValueError: if `step_size` or `n_inner` is not positive, or the inner steps leave the range of floating point.
+    """
+    check_step_size(step_size)
+    check_positive("n_inner", n_inner)
+    k = system.features.shape[1]
+    one = np.block([[np.eye(k) - step_size * covariance(system), step_size * np.eye(k)], [np.zeros((k, k)), np.eye(k)]])
+    # The powers of [[M, a I], [0, I]] carry the geometric sum in their corner, and need no inverse of C.
+    with np.errstate(over="ignore", invalid="ignore"):
+        corner = np.linalg.matrix_power(one, n_inner)[:k, k:]
+    if not np.all(np.isfinite(corner)):
+        raise ValueError(f"step_size must be below 2 / lambda_max(C) for so many inner steps, got {step_size}")
+    return corner
+
+
+def frozen_target_update(system: LinearTD, step_size: float, n_inner: int) -> Float[np.ndarray, "k k"]:
+    r"""$I - S_n A$: what one cycle of a target network does to the error of the parameters, shape (k, k).
+
+    A cycle freezes the target $\theta^-$ at the present parameters and makes n steps
+    $\theta \mathrel{+}= \alpha (b + (C - A) \theta^- - C \theta)$.
+    With n = 1 it is TD; as n grows it tends to $I - C^{-1} A$, projected value iteration, if $C$ is invertible and the inner steps settle.
+
+    Raises:
+        ValueError: as `inner_steps_matrix`.
+    """
+    return np.eye(system.features.shape[1]) - inner_steps_matrix(system, step_size, n_inner) @ system.A
+
+
+def projected_iteration(system: LinearTD) -> Float[np.ndarray, "k k"]:
+    r"""$I - C^+ A$: the target network after infinitely many inner steps, projected value iteration in parameters, shape (k, k).
+
+    Null directions of the features stay where they are, as under the inner steps.
+
+    Raises:
+        ValueError: if the weighting leaves out states so that $C$ cannot tell apart functions which $A$ can.
+    """
+    root = _whitening(system)
+    return np.eye(len(root)) - root @ root.T @ system.A
+
+
+def averaged_target_update(system: LinearTD, step_size: float, rate: float) -> Float[np.ndarray, "{2*k} {2*k}"]:
+    r"""One step with a target that follows: on the errors of $(\theta, \theta^-)$, shape (2 k, 2 k).
+
+    $\theta \mathrel{+}= \alpha (b + (C - A) \theta^- - C \theta)$, then $\theta^- \mathrel{+}= \tau (\theta - \theta^-)$ with the new
+    $\theta$ (Lillicrap et al. 2016). With $\tau = 1$ it is TD.
+
+    Args:
+        system: off-policy TD.
+        step_size: $\alpha$.
+        rate: $\tau$, in (0, 1].
+
+    Raises:
+        ValueError: if `step_size` is not positive or `rate` is not in (0, 1].
+    """
+    check_step_size(step_size)
+    if not 0 < rate <= 1:
+        raise ValueError(f"rate must lie in (0, 1], got {rate}")
+    C = covariance(system)
+    identity = np.eye(len(C))
+    above = np.hstack([identity - step_size * C, step_size * (C - system.A)])
+    below = rate * above
+    below[:, len(C) :] += (1 - rate) * identity
+    return np.vstack([above, below])
+
+
+# --- Another update: gradient TD ---------------------------------------------------------------------------------------
+
+
+def gtd2_matrix(system: LinearTD, ratio: float) -> Float[np.ndarray, "{2*k} {2*k}"]:
+    r"""$M$ of expected GTD2 on $(\theta, w)$: one step of size $\alpha$ multiplies the error by $I - \alpha M$, shape (2 k, 2 k).
+
+    $\theta \mathrel{+}= \alpha A^\top w$ and $w \mathrel{+}= \alpha \eta (b - A \theta - C w)$
+    (Sutton et al. 2009; Sutton & Barto 2018, sec. 11.7).
+
+    Args:
+        system: off-policy TD.
+        ratio: $\eta$, the step size of $w$ over that of $\theta$.
+
+    Raises:
+        ValueError: if `ratio` is not positive and finite.
+    """
+    _check_ratio(ratio)
+    A, C = system.A, covariance(system)
+    return np.block([[np.zeros_like(A), -A.T], [ratio * A, ratio * C]])
+
+
+def tdc_matrix(system: LinearTD, ratio: float) -> Float[np.ndarray, "{2*k} {2*k}"]:
+    r"""$M$ of expected TDC on $(\theta, w)$: one step of size $\alpha$ multiplies the error by $I - \alpha M$, shape (2 k, 2 k).
+
+    $\theta \mathrel{+}= \alpha (b - A \theta - (C - A^\top) w)$ and $w \mathrel{+}= \alpha \eta (b - A \theta - C w)$: TD with a
+    correction (Sutton et al. 2009; Sutton & Barto 2018, sec. 11.7).
+
+    Args:
+        system: off-policy TD.
+        ratio: $\eta$, the step size of $w$ over that of $\theta$.
+
+    Raises:
+        ValueError: if `ratio` is not positive and finite.
+    """
+    _check_ratio(ratio)
+    A, C = system.A, covariance(system)
+    return np.block([[A, C - A.T], [ratio * A, ratio * C]])
+
+
+def tdc_ratio(system: LinearTD) -> float:
+    r"""$\max(0, -\lambda_{\min})$ of the symmetric part of $A$ relative to $C$: TDC is stable for every larger ratio (Maei 2011).
+
+    Null directions of the features do not count.
+
+    Raises:
+        ValueError: if the weighting leaves out states so that $C$ cannot tell apart functions which $A$ can.
+    """
+    A, root = system.A, _whitening(system)
+    relative = root.T @ (A + A.T) @ root / 2
+    return max(0.0, float(-np.linalg.eigvalsh(relative)[0]))
+
+
+def gradient_td_limit(system: LinearTD) -> Float[np.ndarray, "k k"]:
+    r"""$A^\top C^+ A$: what GTD2 and TDC are when $w$ is much faster than $\theta$, gradient descent on the projected Bellman error.
+
+    Symmetric and positive semidefinite, shape (k, k).
+
+    Raises:
+        ValueError: if the weighting leaves out states so that $C$ cannot tell apart functions which $A$ can.
+    """
+    turned = _whitening(system).T @ system.A
+    return turned.T @ turned
+
+
+def _whitening(system: LinearTD) -> Float[np.ndarray, "k r"]:
+    """Columns W with W W^T = C^+: the new features Phi W have the covariance I."""
+    A, C = system.A, covariance(system)
+    eigenvalues, vectors = np.linalg.eigh(C)
+    seen = eigenvalues > 1e-12 * eigenvalues[-1]
+    unseen = vectors[:, ~seen]
+    if np.max(np.abs(A @ unseen), initial=0.0) > 1e-9 * max(float(np.abs(A).max()), float(eigenvalues[-1])):
+        raise ValueError("weighting must cover enough states: A sees directions of the parameters that C does not")
+    return vectors[:, seen] / np.sqrt(eigenvalues[seen])
+
+
+def _check_ratio(ratio: float) -> None:
+    if not 0 < ratio < np.inf:
+        raise ValueError(f"ratio must be positive and finite, got {ratio}")
