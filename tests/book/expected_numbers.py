@@ -656,6 +656,124 @@ def spiral_on_a_line() -> float:
     return abs(1 + w * tangent)
 
 
+# --- Other cures -----------------------------------------------------------------------------------------------------
+
+
+def trace_average() -> float:
+    """Average of the followon trace over as many steps as in the chapter, with other random numbers, one run at a time."""
+    rng, total = np.random.default_rng(777), 0.0
+    for _ in range(300):
+        trace = 1.0
+        for solid in rng.random(4000) < 1 / 7:
+            total += trace
+            trace = 1 + 0.99 * 7 * trace * solid
+    return total / (300 * 4000)
+
+
+def emphatic_failures() -> float:
+    """Share of sampled emphatic runs that end worse than they began, with other random numbers, in values rather than parameters."""
+    rng, K = np.random.default_rng(4242), star_features() @ star_features().T
+    values = np.tile(star_features() @ START, (300, 1))
+    first, trace, states, runs = np.linalg.norm(values, axis=1), np.ones(300), rng.integers(7, size=300), np.arange(300)
+    for _ in range(4000):
+        solid, upper = rng.random(300) < 1 / 7, rng.integers(6, size=300)
+        gap = np.where(solid, 7 * (0.99 * values[:, 6] - values[runs, states]), 0)
+        values += (1e-3 * trace * gap)[:, None] * K[states]
+        trace, states = np.where(solid, 1 + 0.99 * 7 * trace, 1), np.where(solid, 6, upper)
+    return float(np.mean(np.linalg.norm(values, axis=1) > first))
+
+
+def star_digit(matrix: np.ndarray) -> float:
+    """Updates for one digit at half the largest stable step, from the eigenvalues that are not zero."""
+    x = np.linalg.eigvals(matrix)
+    x = x[np.abs(x) > 1e-9]
+    step = np.min(x.real / np.abs(x) ** 2)
+    return float(-log(10) / log(np.abs(1 - step * x).max()))
+
+
+def gtd2_star() -> np.ndarray:
+    # In the seven directions that the features see: any square root of the kernel does for features.
+    Phi = np.linalg.cholesky(star_features() @ star_features().T)
+    A = Phi.T @ (np.eye(7) - 0.99 * np.eye(7)[[6] * 7]) @ Phi / 7
+    return np.vstack([np.hstack([np.zeros((7, 7)), -A.T]), np.hstack([A, Phi.T @ Phi / 7])])
+
+
+def emphatic_star() -> np.ndarray:
+    f = np.full(7, 0.01 / 7)
+    f[6] += 0.99
+    return star_features() @ star_features().T @ (f[:, None] * (np.eye(7) - 0.99 * np.eye(7)[[6] * 7]))
+
+
+def cycle_factor(n: int, step: float = 0.1) -> float:
+    """Factor of the error of Baird's star over n inner steps: on sums that are zero, and on the pair of an upper and the lower value."""
+    basis = np.array([[2.0, 1.0], [3.0, -4.0]])
+    W = basis @ np.diag([1 - (1 - 13 * step / 7) ** n, 1 - (1 - 2 * step / 7) ** n]) @ np.linalg.inv(basis)
+    pair = np.eye(2) - W @ np.array([[1.0, -0.99], [0.0, 0.01]])
+    return max((1 - 4 * step / 7) ** n, float(np.abs(np.linalg.eigvals(pair)).max()))
+
+
+def total_inner_step() -> float:
+    """By bisection of x^(15/2) - (27/20) x^(13/2) + (9/25) x = 1/100 beyond 1, at discount 99/100."""
+    low, high = 1.1, 3.0
+    for _ in range(100):
+        middle = (low + high) / 2
+        positive = 11 * middle**7.5 - 14.85 * middle**6.5 + 3.96 * middle > 0.11
+        low, high = (low, middle) if positive else (middle, high)
+    return 3.5 * log(low)
+
+
+def following_rate() -> float:
+    """Largest rate of a following target on the star, by bisection, on the pair of values and the pair of their targets."""
+    KD, P, low, high = np.array([[10.0, 2.0], [12.0, 5.0]]) / 7, np.array([[0.0, 1.0], [0.0, 1.0]]), 0.01, 0.9
+    for _ in range(100):
+        rate = (low + high) / 2
+        move = np.hstack([np.eye(2) - 0.1 * KD, 0.1 * 0.99 * KD @ P])
+        follow = rate * move + np.hstack([np.zeros((2, 2)), (1 - rate) * np.eye(2)])
+        settles = np.abs(np.linalg.eigvals(np.vstack([move, follow]))).max() < 1
+        low, high = (rate, high) if settles else (low, rate)
+    return low
+
+
+def tangent_kernel(rng: np.random.Generator, x: np.ndarray, normalise: bool) -> np.ndarray:
+    """Kernel of a network with two hidden layers of 64 relu units, by its backward pass written out."""
+    sizes = (1, 64, 64, 1)
+    W = [rng.uniform(-1, 1, (i, o)) / sqrt(i) for i, o in pairwise(sizes)]
+    c = [rng.uniform(-1, 1, o) / sqrt(i) for i, o in pairwise(sizes)]
+    inputs, hats, spreads_of = [x], [], []
+    for weight, bias in zip(W[:2], c[:2], strict=True):
+        z = inputs[-1] @ weight + bias
+        centred = z - z.mean(axis=1, keepdims=True)
+        spread = np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-8)
+        hats.append(centred / spread if normalise else z)
+        spreads_of.append(spread)
+        inputs.append(np.maximum(hats[-1], 0))
+    g, K = np.ones((len(x), 1)), np.zeros((len(x), len(x)))
+    for layer in (2, 1, 0):
+        K += (inputs[layer] @ inputs[layer].T + 1) * (g @ g.T)
+        if layer:
+            g = (g @ W[layer].T) * (hats[layer - 1] > 0)
+            if normalise:
+                hat = hats[layer - 1]
+                along = (g * hat).mean(axis=1, keepdims=True)
+                g = (g - g.mean(axis=1, keepdims=True) - hat * along) / spreads_of[layer - 1]
+    return K
+
+
+def unstable_networks(normalise: bool) -> int:
+    """Of 120 kernels as in the chapter, with other random numbers."""
+    rng, count, n = np.random.default_rng(99), 0, np.arange(8)
+    right, left = np.minimum(n + 1, 7), np.maximum(n - 1, 0)
+    walk_of = [q * np.eye(8)[right] + (1 - q) * np.eye(8)[left] for q in (0.8, 0.4, 0.2)]
+    for x in (np.linspace(-1, 1, 8), n + 1.0, 2.0**n):
+        for _ in range(20):
+            K = tangent_kernel(rng, x[:, None], normalise)
+            for P in walk_of[1:]:
+                d = np.linalg.matrix_power(P, 2**12)[0]
+                G = d[:, None] * (np.eye(8) - 0.99 * walk_of[0])
+                count += np.linalg.eigvals(K @ G).real.min() < -1e-9 * np.abs(K).max()
+    return int(count)
+
+
 # --- The introduction ------------------------------------------------------------------------------------------------
 
 
@@ -893,4 +1011,25 @@ EXPECTED: dict[str, Expectation] = {
     "ch09-stall-error": (first_corridor_error, 5e-3),  # before the first update, against after thirty that hardly move
     "ch09-agent-solved": lambda: "“PreQN, sin” and “Adam, target, relu”",
     "ch09-agent-beyond": lambda: "“SGD, relu” and “Adam, relu”",
+    # A = -0.47 and b = 3/2.
+    "ch10-td-upper": lambda: -150 / 47,
+    "ch10-trace-mean": lambda: (1 - 0.99**361) / 0.01,
+    # Both averages are of a quantity without a variance; what they have in common is how long a run of solid actions can be.
+    "ch10-trace-sampled": (trace_average, 0.4),
+    "ch10-trace-growth": lambda: 0.99**2 * 7,
+    "ch10-trace-grown": (emphatic_failures, 0.05),  # 300 runs each
+    # The least eigenvalue of the symmetric part of I - 0.99 P on two coordinates, with its sign turned.
+    "ch10-tdc-ratio": lambda: 0.99 * (1 + sqrt(7)) / 2 - 1,
+    "ch10-tdc-ratio-pair": lambda: 0.47 / 2.5,
+    "ch10-gtd2-digit": (lambda: star_digit(gtd2_star()), 1e-6),  # the smallest eigenvalues are 1e-5 of the largest
+    "ch10-emphatic-digit": lambda: star_digit(emphatic_star()),
+    "ch10-inner-least": lambda: next(n for n in range(1, 100) if cycle_factor(n) < 1),
+    "ch10-inner-total": total_inner_step,
+    "ch10-inner-best": lambda: min(range(1, 3001), key=cycle_factor),
+    "ch10-inner-best-modulus": lambda: min(map(cycle_factor, range(1, 3001))),
+    "ch10-inner-best-step": lambda: min(map(cycle_factor, range(1, 3001))) ** (1 / min(range(1, 3001), key=cycle_factor)),
+    "ch10-pair-limit": lambda: 1 + 0.47 / 2.5,
+    "ch10-following-rate": (following_rate, 1e-7),  # a root of a spectral radius
+    "ch10-plain-unstable": (lambda: unstable_networks(normalise=False), 0.06),  # other random numbers
+    "ch10-layernorm-stable": (lambda: 120 - unstable_networks(normalise=True), 0.03),
 }
