@@ -259,7 +259,7 @@ def projected_iteration(system: LinearTD) -> Float[np.ndarray, "k k"]:
     return np.eye(len(root)) - root @ root.T @ system.A
 
 
-def averaged_target_update(system: LinearTD, step_size: float, rate: float) -> Float[np.ndarray, "{2*k} {2*k}"]:
+def averaged_target_update(system: LinearTD, step_size: float, rate: float) -> Float[np.ndarray, "m m"]:
     r"""One step with a target that follows: on the errors of $(\theta, \theta^-)$, shape (2 k, 2 k).
 
     $\theta \mathrel{+}= \alpha (b + (C - A) \theta^- - C \theta)$, then $\theta^- \mathrel{+}= \tau (\theta - \theta^-)$ with the new
@@ -287,7 +287,7 @@ def averaged_target_update(system: LinearTD, step_size: float, rate: float) -> F
 # --- Another update: gradient TD ---------------------------------------------------------------------------------------
 
 
-def gtd2_matrix(system: LinearTD, ratio: float) -> Float[np.ndarray, "{2*k} {2*k}"]:
+def gtd2_matrix(system: LinearTD, ratio: float) -> Float[np.ndarray, "m m"]:
     r"""$M$ of expected GTD2 on $(\theta, w)$: one step of size $\alpha$ multiplies the error by $I - \alpha M$, shape (2 k, 2 k).
 
     $\theta \mathrel{+}= \alpha A^\top w$ and $w \mathrel{+}= \alpha \eta (b - A \theta - C w)$
@@ -305,7 +305,7 @@ def gtd2_matrix(system: LinearTD, ratio: float) -> Float[np.ndarray, "{2*k} {2*k
     return np.block([[np.zeros_like(A), -A.T], [ratio * A, ratio * C]])
 
 
-def tdc_matrix(system: LinearTD, ratio: float) -> Float[np.ndarray, "{2*k} {2*k}"]:
+def tdc_matrix(system: LinearTD, ratio: float) -> Float[np.ndarray, "m m"]:
     r"""$M$ of expected TDC on $(\theta, w)$: one step of size $\alpha$ multiplies the error by $I - \alpha M$, shape (2 k, 2 k).
 
     $\theta \mathrel{+}= \alpha (b - A \theta - (C - A^\top) w)$ and $w \mathrel{+}= \alpha \eta (b - A \theta - C w)$: TD with a
