@@ -1010,6 +1010,7 @@ EXPECTED: dict[str, Expectation] = {
     "ch09-preqn-worst": lambda: max(max(errors) for (_, method), errors in last_errors().items() if method == "PreQN"),
     "ch09-stall-error": (first_corridor_error, 5e-3),  # before the first update, against after thirty that hardly move
     "ch09-agent-solved": lambda: "“PreQN, sin” and “Adam, target, relu”",
+    "ch09-agent-preqn-seeds": lambda: "2 of 3",
     "ch09-agent-beyond": lambda: "“SGD, relu” and “Adam, relu”",
     # A = -0.47 and b = 3/2.
     "ch10-td-upper": lambda: -150 / 47,
