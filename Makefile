@@ -101,7 +101,7 @@ unit: $(INSTALLED)  ## the package: unit and property tests, doctests, coverage
 	@$(BIN)/pytest -n $(WORKERS) --doctest-modules --cov=deadly_triad --cov-report=term tests/package lib/deadly_triad
 
 notebooks: $(INSTALLED) $(KERNEL_CONFIG)  ## run every notebook
-	@$(BIN)/pytest -n $(WORKERS) --nbmake --nbmake-kernel=python3 --nbmake-timeout=120 chapters
+	@$(BIN)/pytest -n $(WORKERS) --nbmake --nbmake-kernel=python3 --nbmake-timeout=600 chapters
 
 pages: $(BOOK) chromium  ## the house rules, the numbers in the chapters, the pages in a browser
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal --cov=deadly_triad_book --cov-report=term tests/book
