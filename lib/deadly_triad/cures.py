@@ -23,7 +23,16 @@ import numpy as np
 from jaxtyping import Float
 
 from deadly_triad.fixed_point import check_finite
-from deadly_triad.linear_td import ESCAPED, LinearTD, SampledTD, check_parameters, check_positive, draw_rows
+from deadly_triad.linear_td import (
+    LinearTD,
+    SampledTD,
+    Transitions,
+    check_positive,
+    check_sampling,
+    run_samples,
+    semi_gradients,
+    trajectories,
+)
 from deadly_triad.mdp import (
     MDP,
     check_discount,
@@ -177,38 +186,17 @@ def sampled_emphatic_td(
         ValueError: if an argument does not fit the MDP or is not positive, or `behaviour` does not cover `target` or has no unique
             stationary distribution.
     """
-    check_step_size(step_size)
-    for name, number in (("n_steps", n_steps), ("n_runs", n_runs), ("keep_every", keep_every)):
-        check_positive(name, number)
-    check_policy("target", mdp, target)
-    check_policy("behaviour", mdp, behaviour)
-    if features.ndim != 2 or features.shape[0] != mdp.n_states or features.shape[1] == 0:
-        raise ValueError(f"features must have shape (S, k) with S = {mdp.n_states}, got {features.shape}")
-    check_finite("features", features)
-    check_parameters("start", features, start)
-    ratios = importance_ratios(target, behaviour)
-    d = stationary_distribution(policy_transitions(mdp, behaviour))
-    states = draw_rows(np.broadcast_to(d, (n_runs, mdp.n_states)), rng)
-    theta, escaped = np.tile(np.asarray(start, dtype=float), (n_runs, 1)), np.zeros(n_runs, dtype=bool)
-    trace, traces = np.ones(n_runs), np.empty((n_runs, n_steps))
-    steps = np.arange(0, n_steps + 1, keep_every)
-    kept = np.empty((n_runs, len(steps), features.shape[1]))
-    kept[:, 0] = theta
-    for t in range(1, n_steps + 1):
-        actions = draw_rows(behaviour[states], rng)
-        next_states = draw_rows(mdp.transitions[states, actions], rng)
-        ratio, phi = ratios[states, actions], features[states]
-        with np.errstate(over="ignore", invalid="ignore"):
-            td_error = mdp.rewards[states, actions] + np.sum(theta * (mdp.discount * features[next_states] - phi), axis=1)
-            proposal = theta + (step_size * trace * ratio * td_error)[:, None] * phi
-            escaped |= ~(np.abs(proposal).max(axis=1) <= ESCAPED)
-        theta = np.where(escaped[:, None], theta, proposal)
-        traces[:, t - 1] = trace
-        trace = 1 + mdp.discount * ratio * trace
-        states = next_states
-        if t % keep_every == 0:
-            kept[:, t // keep_every] = theta
-    return SampledTD(steps, kept, escaped), traces
+    check_sampling(mdp, features, target, behaviour, start, step_size)
+    samples = trajectories(mdp, behaviour, n_runs, rng)
+    ratios, traces = importance_ratios(target, behaviour), [np.ones(n_runs)]
+
+    def increments(sample: Transitions, theta: Float[np.ndarray, "R k"]) -> Float[np.ndarray, "R k"]:
+        ratio, trace = ratios[sample.states, sample.actions], traces[-1]
+        traces.append(1 + mdp.discount * ratio * trace)
+        return (step_size * trace * ratio)[:, None] * semi_gradients(mdp, features, sample, theta)
+
+    runs = run_samples(samples, increments, start, n_steps=n_steps, n_runs=n_runs, keep_every=keep_every)
+    return runs, np.stack(traces[:-1], axis=1)
 
 
 # --- Another K: target networks --------------------------------------------------------------------------------------

@@ -9,13 +9,14 @@ where $A_g = \Phi^\top D_\mu (I - \gamma P^g) \Phi$ belongs to a policy $g$ that
 the greedy policy. The field $f$ is continuous, because the maximum is.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from deadly_triad.fixed_point import Trace, check_finite, iterate
-from deadly_triad.linear_td import ESCAPED, LinearTD, SampledTD, check_parameters, check_positive, draw_rows
+from deadly_triad.linear_td import LinearTD, SampledTD, Transitions, check_parameters, check_positive, draw_rows, run_samples
 from deadly_triad.mdp import MDP, check_distribution, deterministic_policy, optimality_operator, pair_transitions
 from deadly_triad.stability import check_step_size
 
@@ -141,26 +142,21 @@ def sampled_q_learning(
     """
     check_parameters("start", problem.features, start)
     check_step_size(step_size)
-    for name, number in (("n_steps", n_steps), ("n_runs", n_runs), ("keep_every", keep_every)):
-        check_positive(name, number)
-    mdp, features = problem.mdp, problem.features
-    table = features.reshape(mdp.n_states, mdp.n_actions, -1)
+    check_positive("n_runs", n_runs)
+    mdp = problem.mdp
+    table = problem.features.reshape(mdp.n_states, mdp.n_actions, -1)
     weights = np.broadcast_to(problem.weighting, (n_runs, len(problem.weighting)))
-    theta = np.tile(np.asarray(start, dtype=float), (n_runs, 1))
-    escaped = np.zeros(n_runs, dtype=bool)
-    steps = np.arange(0, n_steps + 1, keep_every)
-    kept = np.empty((n_runs, len(steps), features.shape[1]))
-    kept[:, 0] = theta
-    for t in range(1, n_steps + 1):
-        pairs = draw_rows(weights, rng)
-        states, actions = np.divmod(pairs, mdp.n_actions)
-        next_states = draw_rows(mdp.transitions[states, actions], rng)
-        with np.errstate(over="ignore", invalid="ignore"):
-            best = np.einsum("rak,rk->ra", table[next_states], theta).max(axis=1)
-            td_error = mdp.rewards[states, actions] + mdp.discount * best - np.sum(features[pairs] * theta, axis=1)
-            proposal = theta + step_size * td_error[:, None] * features[pairs]
-            escaped |= ~(np.abs(proposal).max(axis=1) <= ESCAPED)
-        theta = np.where(escaped[:, None], theta, proposal)
-        if t % keep_every == 0:
-            kept[:, t // keep_every] = theta
-    return SampledTD(steps, kept, escaped)
+
+    def draws() -> Iterator[Transitions]:
+        while True:
+            states, actions = np.divmod(draw_rows(weights, rng), mdp.n_actions)
+            next_states = draw_rows(mdp.transitions[states, actions], rng)
+            yield Transitions(states, actions, mdp.rewards[states, actions], next_states)
+
+    def increments(sample: Transitions, theta: Float[np.ndarray, "R k"]) -> Float[np.ndarray, "R k"]:
+        best = np.einsum("rak,rk->ra", table[sample.next_states], theta).max(axis=1)
+        phi = table[sample.states, sample.actions]
+        td_errors = sample.rewards + mdp.discount * best - np.sum(phi * theta, axis=1)
+        return step_size * td_errors[:, None] * phi
+
+    return run_samples(draws(), increments, start, n_steps=n_steps, n_runs=n_runs, keep_every=keep_every)

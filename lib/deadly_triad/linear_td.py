@@ -8,6 +8,7 @@ with $D = \operatorname{diag}(d)$ (Sutton & Barto 2018, sec. 9.4 and 11.1; Sutto
 $D (I - \gamma P_\pi)$ is called the key matrix.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -245,27 +246,79 @@ def sampled_td(
         ValueError: if an argument does not fit the MDP or is not positive, if `behaviour` does not cover `target`, or if `behaviour`
             has no unique stationary distribution.
     """
-    _check_sampling(mdp, features, target, behaviour, start, step_size)
-    for name, number in (("n_steps", n_steps), ("n_runs", n_runs), ("keep_every", keep_every)):
-        check_positive(name, number)
+    check_sampling(mdp, features, target, behaviour, start, step_size)
     ratios = importance_ratios(target, behaviour) if importance_sampling else np.ones_like(target)
 
+    def increments(samples: Transitions, theta: Float[np.ndarray, "R k"]) -> Float[np.ndarray, "R k"]:
+        return (step_size * ratios[samples.states, samples.actions])[:, None] * semi_gradients(mdp, features, samples, theta)
+
+    samples = trajectories(mdp, behaviour, n_runs, rng)
+    return run_samples(samples, increments, start, n_steps=n_steps, n_runs=n_runs, keep_every=keep_every)
+
+
+def trajectories(mdp: MDP, behaviour: Float[np.ndarray, "S A"], n_runs: int, rng: np.random.Generator) -> Iterator[Transitions]:
+    """Endless trajectories of the behaviour policy, `n_runs` side by side, from its stationary distribution: one transition of each a time.
+
+    Raises:
+        ValueError: if `n_runs` is not positive, or `behaviour` does not fit the MDP or has no unique stationary distribution.
+    """
+    check_positive("n_runs", n_runs)
+    check_policy("behaviour", mdp, behaviour)
     weighting = _stationary(mdp, behaviour)
-    states = draw_rows(np.broadcast_to(weighting, (n_runs, mdp.n_states)), rng)
+
+    def steps() -> Iterator[Transitions]:
+        states = draw_rows(np.broadcast_to(weighting, (n_runs, mdp.n_states)), rng)
+        while True:
+            samples = _step(mdp, behaviour, states, rng)
+            yield samples
+            states = samples.next_states
+
+    return steps()
+
+
+def semi_gradients(
+    mdp: MDP, features: Float[np.ndarray, "S k"], samples: Transitions, theta: Float[np.ndarray, "R k"]
+) -> Float[np.ndarray, "R k"]:
+    r"""$(r + \gamma \theta^\top \phi' - \theta^\top \phi) \phi$ of one transition a run, shape (R, k)."""
+    phi, phi_next = features[samples.states], features[samples.next_states]
+    td_errors = samples.rewards + np.sum(theta * (mdp.discount * phi_next - phi), axis=1)
+    return td_errors[:, None] * phi
+
+
+def run_samples(
+    samples: Iterator[Transitions],
+    increments: Callable[[Transitions, np.ndarray], np.ndarray],
+    start: Float[np.ndarray, " k"],
+    *,
+    n_steps: int,
+    n_runs: int,
+    keep_every: int,
+) -> SampledTD:
+    """Several independent runs of an algorithm that makes one update a transition.
+
+    Args:
+        samples: one transition a run and step.
+        increments: from the transitions and the parameters of all runs, shape (R, k), to what is added to the parameters.
+        start: parameters of every run, shape (k,).
+        n_steps: updates a run.
+        n_runs: number of runs, R.
+        keep_every: keep the parameters of every so many steps (and of step 0).
+
+    Raises:
+        ValueError: if a number is not positive.
+    """
+    for name, number in (("n_steps", n_steps), ("n_runs", n_runs), ("keep_every", keep_every)):
+        check_positive(name, number)
     theta = np.tile(np.asarray(start, dtype=float), (n_runs, 1))
     escaped = np.zeros(n_runs, dtype=bool)
     steps = np.arange(0, n_steps + 1, keep_every)
-    kept = np.empty((n_runs, len(steps), features.shape[1]))
+    kept = np.empty((n_runs, len(steps), len(start)))
     kept[:, 0] = theta
-    for t in range(1, n_steps + 1):
-        sample = _step(mdp, behaviour, states, rng)
-        phi, phi_next = features[sample.states], features[sample.next_states]
+    for t, sample in zip(range(1, n_steps + 1), samples, strict=False):
         with np.errstate(over="ignore", invalid="ignore"):
-            td_error = sample.rewards + np.sum(theta * (mdp.discount * phi_next - phi), axis=1)
-            proposal = theta + (step_size * ratios[sample.states, sample.actions] * td_error)[:, None] * phi
+            proposal = theta + increments(sample, theta)
             escaped |= ~(np.abs(proposal).max(axis=1) <= ESCAPED)
         theta = np.where(escaped[:, None], theta, proposal)
-        states = sample.next_states
         if t % keep_every == 0:
             kept[:, t // keep_every] = theta
     return SampledTD(steps, kept, escaped)
@@ -303,7 +356,7 @@ def sampled_td_mean(
     Raises:
         ValueError: as `sampled_td`, and if the mean leaves the range of floating point.
     """
-    _check_sampling(mdp, features, target, behaviour, start, step_size)
+    check_sampling(mdp, features, target, behaviour, start, step_size)
     check_positive("n_steps", n_steps)
     ratios = importance_ratios(target, behaviour)
     weighting = _stationary(mdp, behaviour)
@@ -336,7 +389,7 @@ def draw_rows(probabilities: Float[np.ndarray, "N m"], rng: np.random.Generator)
     return np.sum(cumulative <= uniform[:, None], axis=1)
 
 
-def _check_sampling(
+def check_sampling(
     mdp: MDP,
     features: Float[np.ndarray, "..."],
     target: Float[np.ndarray, "..."],
@@ -344,6 +397,7 @@ def _check_sampling(
     start: Float[np.ndarray, "..."],
     step_size: float,
 ) -> None:
+    """Refuse arguments of a sampled algorithm that do not fit the MDP or each other, by name."""
     check_step_size(step_size)
     check_policy("target", mdp, target)
     check_policy("behaviour", mdp, behaviour)
