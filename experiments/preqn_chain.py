@@ -10,11 +10,6 @@ other seeds. Only the latter are reported.
 """
 
 import itertools
-import json
-import platform
-import subprocess
-import time
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +23,7 @@ from deadly_triad.examples import chain
 from deadly_triad.mdp import optimal_action_values
 from deadly_triad.networks import dense, init_mlp, value_network
 from deadly_triad.preqn import Settings
+from deadly_triad_book.provenance import Provenance
 from tqdm import tqdm
 
 RESULTS = Path(__file__).parent / "results"
@@ -89,8 +85,7 @@ def runs(activation: str, critic: Critic, seeds: range) -> np.ndarray:
 def main() -> None:
     """Tune, run, and write the results with their provenance."""
     jax.config.update("jax_enable_x64", True)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    begun, tuning, reported = time.time(), [], []
+    provenance, tuning, reported = Provenance(), [], []
     for activation, (method, settings) in tqdm(list(itertools.product(ACTIVATIONS, METHODS.items()))):
         last = {name: np.median(runs(activation, critic, TUNING_SEEDS)[:, -1]) for name, critic in settings.items()}
         chosen = min(last, key=lambda name: last[name])
@@ -107,20 +102,9 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     pd.DataFrame(tuning).to_csv(RESULTS / "preqn_chain_tuning.csv", index=False, float_format="%.6g")
     pd.DataFrame(reported).to_csv(RESULTS / "preqn_chain.csv", index=False, float_format="%.6g")
-    provenance = {
-        "experiment": "preqn_chain",
-        "tuning seeds": list(TUNING_SEEDS),
-        "reporting seeds": list(REPORTING_SEEDS),
-        "updates": N_UPDATES,
-        "seconds": round(time.time() - begun),
-        "finished": datetime.now(UTC).date().isoformat(),
-        "commit": commit,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "jax": jax.__version__,
-        "machine": f"{platform.machine()}, one core",
-    }
-    (RESULTS / "preqn_chain.json").write_text(json.dumps(provenance, indent=2) + "\n")
+    provenance.write(
+        RESULTS / "preqn_chain.json", tuning_seeds=list(TUNING_SEEDS), reporting_seeds=list(REPORTING_SEEDS), updates=N_UPDATES
+    )
 
 
 if __name__ == "__main__":

@@ -17,11 +17,6 @@ The table of results has one row a problem; `results/which_scalar.json` says wha
 
 import argparse
 import itertools
-import json
-import platform
-import subprocess
-import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import jax
@@ -33,6 +28,7 @@ from deadly_triad.kernel_updates import Coupling, kernel_modulus
 from deadly_triad.mdp import MDP, deterministic_policy, optimal_action_values, pair_transitions
 from deadly_triad.networks import dense, init_mlp, value_network
 from deadly_triad.ntk import kernel_factors
+from deadly_triad_book.provenance import Provenance
 from tqdm import tqdm
 
 RESULTS = Path(__file__).parent / "results"
@@ -146,27 +142,13 @@ def main() -> None:
     """Run every cell and write the results with their provenance."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     jax.config.update("jax_enable_x64", True)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    start = time.time()
+    provenance = Provenance()
     table = pd.concat([run_cell(cell) for cell in tqdm(range(len(CELLS)))], ignore_index=True)
     rng = np.random.default_rng(SEED)
     table["half"] = np.where(rng.permutation(len(table)) % 2 == 0, "choose", "judge")
     RESULTS.mkdir(exist_ok=True)
     table.to_csv(RESULTS / "which_scalar.csv", index=False, float_format="%.9g")
-    provenance = {
-        "experiment": "which_scalar",
-        "seed": SEED,
-        "problems": len(table),
-        "sweeps": N_SWEEPS,
-        "seconds": round(time.time() - start),
-        "finished": datetime.now(UTC).date().isoformat(),
-        "commit": commit,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "jax": jax.__version__,
-        "machine": f"{platform.machine()}, one core",
-    }
-    (RESULTS / "which_scalar.json").write_text(json.dumps(provenance, indent=2) + "\n")
+    provenance.write(RESULTS / "which_scalar.json", seed=SEED, problems=len(table), sweeps=N_SWEEPS)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 import importlib.util
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
+from deadly_triad_book.provenance import Provenance
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 RESULTS = EXPERIMENTS / "results"
@@ -60,3 +62,12 @@ def test_the_first_updates_on_the_corridor_come_out_again():
             committed = table[(table["activation"] == activation) & (table["method"] == method)]["error"].to_numpy()
             assert len(committed) == len(again) == 51
             np.testing.assert_allclose(again[:5], committed[:5], rtol=1e-3)
+
+
+def test_provenance_names_the_commit_of_the_start_and_the_settings(tmp_path):
+    provenance = Provenance()
+    provenance.write(tmp_path / "a_run.json", seed=7, sizes=[1, 2])
+    record = json.loads((tmp_path / "a_run.json").read_text())
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    assert (record["experiment"], record["seed"], record["sizes"], record["commit"]) == ("a_run", 7, [1, 2], head)
+    assert record["seconds"] >= 0
