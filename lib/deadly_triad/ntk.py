@@ -36,7 +36,7 @@ Values follow the precision of the parameters (see `networks`). `kernel_factors`
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +78,7 @@ class Factors(NamedTuple):
 
     def kernel(self) -> Float[Array, "n n"]:
         """$K$ on the batch, shape (n, n)."""
-        return self.cross_kernel(self)
+        return _kernel(self)
 
     def cross_kernel(self, other: "Factors") -> Float[Array, "n m"]:
         """The kernel between this batch and another one of the same network, shape (n, m).
@@ -240,6 +240,24 @@ def condition_number(kernel: Float[Array, "n n"] | Float[np.ndarray, "n n"]) -> 
 
 
 # --- Kernels from factors --------------------------------------------------------------------------------------------
+
+SMALLEST_SPLIT: Final = 256
+"""Kernels of so many samples are formed by halves: the products of smaller blocks cost more than symmetry saves."""
+
+
+@jax.jit
+def _kernel(factors: Factors) -> Array:
+    """The kernel on one batch: each off-diagonal block once, its transpose by symmetry."""
+    n = len(factors.Q)
+    if n < SMALLEST_SPLIT:
+        return _cross_kernel(factors, factors)
+    upper, lower = (jax.tree.map(lambda leaf, rows=rows: leaf[rows] if leaf.ndim else leaf, factors) for rows in _halves(n))
+    corner = _cross_kernel(lower, upper)
+    return jnp.block([[_kernel(upper), corner.T], [corner, _kernel(lower)]])
+
+
+def _halves(n: int) -> tuple[slice, slice]:
+    return slice(0, n // 2), slice(n // 2, n)
 
 
 @jax.jit

@@ -423,3 +423,10 @@ def test_rounding_in_float32_is_not_taken_for_mixing(seed, name):
 def test_what_does_not_fit_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("n", [256, 257])
+def test_a_kernel_formed_by_halves_is_the_whole_one(n):
+    layers = init_mlp(jax.random.key(0), [3, 8, 8, 1])
+    factors = kernel_factors(value_network("tanh"), layers, jax.random.normal(jax.random.key(1), (n, 3)))
+    np.testing.assert_allclose(factors.kernel(), factors.cross_kernel(factors), atol=1e-12)
