@@ -13,6 +13,7 @@ KERNEL_CONFIG := $(BUILD)/ipython/profile_default/ipython_kernel_config.py
 SERVE := $(BUILD)/serve
 
 PACKAGE := $(shell find lib -name '*.py' -o -name '*.mplstyle' -o -name 'py.typed')
+MEASURED := $(wildcard benchmarks/results/* experiments/results/*)
 CONTENT := $(wildcard *.md appendices/*.md chapters/*.ipynb) _config.yml _toc.yml references.bib $(shell find _static -type f)
 WORKERS ?= 2
 PORT ?= 8000
@@ -28,7 +29,7 @@ export CHROMIUM
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book serve lab test lint types unit notebooks pages chromium lock clean
+.PHONY: help book serve lab test lint types unit notebooks pages chromium bench lock clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,8 +61,8 @@ $(KERNEL_CONFIG):
 book: $(BOOK)  ## build the book, warnings as errors, and print the page to open
 	@echo "The book is built. Open file://$(abspath $(HTML))/index.html"
 
-# The notebook cache knows the cells but not the package they import, so a change of the package or of the environment empties it.
-$(CACHE_FRESH): $(ENVIRONMENT) $(PACKAGE)
+# The notebook cache knows the cells but not what they import and read, so a change of package, environment or results empties it.
+$(CACHE_FRESH): $(ENVIRONMENT) $(PACKAGE) $(MEASURED)
 	@rm -rf $(BUILD)/.jupyter_cache $(SERVE)/.doctrees
 	@mkdir -p $(@D) && touch $@
 
@@ -109,6 +110,11 @@ pages: $(BOOK) chromium  ## the house rules, the numbers in the chapters, the pa
 chromium:
 	@test -n "$(CHROMIUM)" || { test "$$(id -u)" = 0 && command -v apt-get > /dev/null && apt-get update -qq && apt-get install -qq -y chromium > /dev/null; } || { \
 	  echo "The browser tests need Chromium and it is not here: install it (on Debian: sudo apt-get install chromium) and run make test again." >&2; exit 1; }
+
+# --- speed -----------------------------------------------------------------------------------------------------------
+
+bench: $(INSTALLED)  ## measure kernel, solver and update against rivals, into benchmarks/results (minutes, not part of test)
+	@$(BIN)/python -u benchmarks/bench.py
 
 # --- upkeep ----------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class Provenance:
-    """Commit and clock at the start of a run; `write` them at its end.
+    """Commit and clock at the start of a run; `record` or `write` them at its end.
 
     The commit is that of the start, because that is the code which runs.
     """
@@ -19,15 +19,13 @@ class Provenance:
         found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
         self.commit, self.begun = found.stdout.strip(), time.time()
 
-    def write(self, path: Path, **settings: object) -> None:
-        """Write settings, versions, date and duration as JSON.
+    def record(self, **settings: object) -> dict[str, object]:
+        """Settings, versions, date and duration; no name of the machine.
 
         Args:
-            path: of the file; its name, without the ending, is the experiment's.
             settings: seeds, sizes and whatever else the run was told; they must be JSON.
         """
-        record = {
-            "experiment": path.stem,
+        return {
             **settings,
             "seconds": round(time.time() - self.begun),
             "finished": datetime.now(UTC).date().isoformat(),
@@ -37,4 +35,7 @@ class Provenance:
             "jax": version("jax"),
             "machine": f"{platform.machine()}, one core",
         }
-        path.write_text(json.dumps(record, indent=2) + "\n")
+
+    def write(self, path: Path, **settings: object) -> None:
+        """Write the record of an experiment as JSON; the name of the file, without its ending, is the experiment's."""
+        path.write_text(json.dumps({"experiment": path.stem, **self.record(**settings)}, indent=2) + "\n", encoding="utf-8")
