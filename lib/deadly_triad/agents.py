@@ -182,9 +182,11 @@ def train(
     seeds = list(seeds)
     if not seeds:
         raise ValueError("seeds must hold at least one seed, got none")
-    step, initial = _compile(environment, critic, training)
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
-    state, rewards = jax.jit(jax.vmap(initial))(keys)
+    # The start does not depend on how the critic learns, so critics that differ in that alone share what is compiled.
+    state, rewards = _start(environment, training._replace(activation="relu"), keys)
+    state = state._replace(critic_state=jax.vmap(critic.init)(state.critic))
+    step = _step(environment, critic, training)
     block = max(1, min(500, training.n_steps))
     n_blocks = -(-training.n_steps // block)
     blocks = [rewards]
@@ -201,34 +203,32 @@ def train(
     return Run(returns, diagnosis, state.actor, state.critic)
 
 
-def _compile(environment: Environment, critic: Critic, training: Training) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _box(environment: Environment) -> tuple[Array, Array]:
     space: Any = environment.action_space
-    low, high = jnp.asarray(space.low, float), jnp.asarray(space.high, float)
-    centre, half = (low + high) / 2, (high - low) / 2
+    return jnp.asarray(space.low, float), jnp.asarray(space.high, float)
+
+
+def _interact(environment: Environment, training: Training, state: _State, action: Array) -> tuple[_State, Array]:
+    """One step of the environment; the memory holds every step, so nothing is ever dropped from it."""
+    key, reset_key, step_key = jax.random.split(state.key, 3)
+    here = environment.observation(state.environment, step_key)
+    after = environment.transition(state.environment, action, step_key)
+    reward = jnp.asarray(environment.reward(state.environment, action, after, step_key), float)
+    there, end = environment.observation(after, step_key), environment.terminal(after, step_key)
+    entry = _Memory(here, action, reward, there, jnp.asarray(end, float))
+    memory = jax.tree.map(lambda all_, new: all_.at[state.n_seen].set(new), state.memory, entry)
+    time = state.time + 1
+    over = (time >= training.horizon) | jnp.asarray(end, bool)
+    following = jnp.where(over, environment.initial(reset_key), after)
+    state = state._replace(key=key, environment=following, time=jnp.where(over, 0, time), n_seen=state.n_seen + 1, memory=memory)
+    return state, reward
+
+
+@partial(jax.jit, static_argnames=("environment", "training"))
+def _start(environment: Environment, training: Training, keys: Key[Array, " R"]) -> tuple[_State, Array]:
+    """States of all seeds after the random steps, without that of the critic's learner, and the rewards."""
+    low, high = _box(environment)
     n_actions, n_observations = int(np.prod(low.shape)), int(np.prod(environment.observation_space.shape or ()))
-    actor_optimiser, activate = optax.adam(training.actor_step_size), activation("relu")
-    network = value_network(training.activation)
-
-    def act(actor: PyTree, observations: Float[Array, "n d"]) -> Float[Array, "n a"]:
-        return centre + half * jnp.tanh(mlp(actor, observations, dense, activate))
-
-    def value(parameters: PyTree, observations: Float[Array, "n d"], actions: Float[Array, "n a"]) -> Float[Array, " n"]:
-        return network(parameters, _join(observations, actions), dense)
-
-    def interact(state: _State, action: Array) -> tuple[_State, Array]:
-        """One step of the environment; the memory holds every step, so nothing is ever dropped from it."""
-        key, reset_key, step_key = jax.random.split(state.key, 3)
-        here = environment.observation(state.environment, step_key)
-        after = environment.transition(state.environment, action, step_key)
-        reward = jnp.asarray(environment.reward(state.environment, action, after, step_key), float)
-        there, end = environment.observation(after, step_key), environment.terminal(after, step_key)
-        entry = _Memory(here, action, reward, there, jnp.asarray(end, float))
-        memory = jax.tree.map(lambda all_, new: all_.at[state.n_seen].set(new), state.memory, entry)
-        time = state.time + 1
-        over = (time >= training.horizon) | jnp.asarray(end, bool)
-        following = jnp.where(over, environment.initial(reset_key), after)
-        state = state._replace(key=key, environment=following, time=jnp.where(over, 0, time), n_seen=state.n_seen + 1, memory=memory)
-        return state, reward
 
     def initial(key: Key[Array, ""]) -> tuple[_State, Array]:
         key, actor_key, critic_key, start_key = jax.random.split(key, 4)
@@ -245,21 +245,39 @@ def _compile(environment: Environment, critic: Critic, training: Training) -> tu
         zero = jnp.array(0)
         state = _State(
             key, environment.initial(start_key), zero, zero, memory, actor, parameters, actor, parameters,
-            actor_optimiser.init(actor), critic.init(parameters),
+            optax.adam(training.actor_step_size).init(actor), None,
         )  # fmt: skip
 
         def random_step(state: _State, _: None) -> tuple[_State, Array]:
             key, action_key = jax.random.split(state.key)
-            return interact(state._replace(key=key), jax.random.uniform(action_key, low.shape, minval=low, maxval=high))
+            return _interact(
+                environment, training, state._replace(key=key), jax.random.uniform(action_key, low.shape, minval=low, maxval=high)
+            )
 
         return jax.lax.scan(random_step, state, None, length=training.random_steps)
+
+    return jax.vmap(initial)(keys)
+
+
+def _step(environment: Environment, critic: Critic, training: Training) -> Callable[[_State, None], tuple[_State, tuple[Array, Diagnosis]]]:
+    """One step of the environment and one update of each network, for `jax.lax.scan`."""
+    low, high = _box(environment)
+    centre, half = (low + high) / 2, (high - low) / 2
+    actor_optimiser, activate = optax.adam(training.actor_step_size), activation("relu")
+    network = value_network(training.activation)
+
+    def act(actor: PyTree, observations: Float[Array, "n d"]) -> Float[Array, "n a"]:
+        return centre + half * jnp.tanh(mlp(actor, observations, dense, activate))
+
+    def value(parameters: PyTree, observations: Float[Array, "n d"], actions: Float[Array, "n a"]) -> Float[Array, " n"]:
+        return network(parameters, _join(observations, actions), dense)
 
     def step(state: _State, _: None) -> tuple[_State, tuple[Array, Diagnosis]]:
         key, noise_key, batch_key = jax.random.split(state.key, 3)
         observation = environment.observation(state.environment, noise_key)
         noise = training.noise * half * jax.random.normal(noise_key, low.shape)
         action = jnp.clip(act(state.actor, observation[None])[0] + noise, low, high)
-        state, reward = interact(state._replace(key=key), action)
+        state, reward = _interact(environment, training, state._replace(key=key), action)
         chosen = jax.random.randint(batch_key, (training.batch_size,), 0, state.n_seen)
         batch = jax.tree.map(lambda all_: all_[chosen], state.memory)
         ahead = value(state.target_critic, batch.next_observations, act(state.target_actor, batch.next_observations))
@@ -291,7 +309,7 @@ def _compile(environment: Environment, critic: Critic, training: Training) -> tu
         )
         return state, (reward, diagnosis)
 
-    return step, initial
+    return step
 
 
 def _join(observations: Float[Array, "n d"], actions: Float[Array, "n ..."]) -> Float[Array, "n inputs"]:
