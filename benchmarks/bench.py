@@ -26,6 +26,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,8 @@ from typing import Any
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
-from deadly_triad.kernel_updates import Coupling, kernel_modulus, kernel_update
+from deadly_triad.kernel_updates import Coupling, Theorem2, kernel_modulus, kernel_update
 from deadly_triad.networks import value_network
 from deadly_triad.ntk import kernel_factors, row_ratios, row_sums
 from deadly_triad.preqn import Settings, preqn_update, solve_kernel
@@ -62,7 +62,7 @@ HIDDEN, SAMPLES, ACTIVATIONS = ((64, 64), (256, 256)), (128, 256), ("relu", "tan
 SETTINGS = Settings()
 RIVALS = {
     "neural_tangents": ["jax==0.4.25", "jaxlib==0.4.25", "neural-tangents==0.6.5", "numpy<2", "scipy<1.13"],
-    "torch": ["torch", "stable-baselines3"],
+    "torch": ["torch==2.14.1", "stable-baselines3==2.9.2"],
 }
 QUESTIONS = {
     "neural_tangents": {
@@ -124,22 +124,26 @@ def compare(top: Timer, bottom: Timer, rounds: int) -> dict[str, Any]:
 
 
 class Rival:
-    """A process with its own Python environment, made here if it is missing; `None` in place of an answer ends all questions to it."""
+    """A process with its own Python environment, made here if it is missing."""
 
     def __init__(self, name: str, limit: float) -> None:
         place = ENVIRONMENTS / name
-        python = place / "bin" / "python"
-        if not (place / "complete").exists():
+        python, complete, wanted = place / "bin" / "python", place / "complete", "\n".join(RIVALS[name])
+        if not complete.exists() or complete.read_text(encoding="utf-8") != wanted:
             print(f"making the environment for {name} (at most {limit / 60:.0f} minutes)")
             install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *RIVALS[name]]
             for command in ([sys.executable, "-m", "venv", "--clear", place], install):
                 subprocess.run(command, check=True, timeout=limit, capture_output=True)
-            (place / "complete").touch()
+            complete.write_text(wanted, encoding="utf-8")
         command = [python, HERE / f"in_{name}.py"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """The answer to one request."""
+        """The answer to one request.
+
+        Raises:
+            RuntimeError: with the last line that the process wrote, if it has ended.
+        """
         stdin, stdout, stderr = self.process.stdin, self.process.stdout, self.process.stderr
         assert stdin is not None
         assert stdout is not None
@@ -168,7 +172,7 @@ def hire(names: Iterable[str], limit: float, missing: list[str]) -> dict[str, Ri
         except subprocess.TimeoutExpired:
             missing.append(f"{name} did not run: its environment was not ready within {limit / 60:.0f} minutes.")
         except (subprocess.CalledProcessError, OSError):
-            missing.append(f"{name} did not run: its environment could not be installed (is there a network?).")
+            missing.append(f"{name} did not run: its environment could not be installed (no network, or nothing for this Python?).")
     return hired
 
 
@@ -352,11 +356,8 @@ def rows(N: int) -> dict[str, Any]:
 
     def run() -> tuple[Any, float]:
         sums = row_sums(network, state.critic, inputs, rho)
-        # The modulus of Theorem 2 from the sums alone: the largest row of |I - alpha K D| + alpha gamma |K| D.
         own, others = np.asarray(sums.diagonal, float), np.asarray(sums.off_diagonal, float)
-        step_size, discount = 0.5 / own.max(), 0.9
-        modulus = np.max(np.abs(1 - step_size * own) + step_size * others + discount * step_size * (own + others))
-        return row_ratios(sums), float(modulus)
+        return row_ratios(sums), Theorem2(own, others, discount=0.9, step_size=0.5 / own.max()).modulus
 
     run()
     start = time.process_time()
@@ -444,7 +445,8 @@ def main() -> None:
         print(f"\n{sentence}")
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(
-        json.dumps({"provenance": provenance.record(jaxlib=jaxlib.__version__, cores=os.cpu_count())} | found, indent=1) + "\n",
+        json.dumps({"provenance": provenance.record(jaxlib=version("jaxlib"), cores=os.cpu_count(), rivals=RIVALS)} | found, indent=1)
+        + "\n",
         encoding="utf-8",
     )
 
