@@ -31,7 +31,7 @@ SYMMETRY_TOLERANCE = 1e-5
 EQUAL = 1e-12
 """Two sides of a strict inequality that are relatively closer than this count as equal."""
 MOST_POLICIES = 4096
-_BLOCK = 16  # rows: few enough to stay in the cache, so that K is read once and never copied as a whole
+_BLOCK = 64  # rows: few enough to stay in the cache, so that K is read once and never copied as a whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +72,10 @@ class Coupling:
     @cached_property
     def others(self) -> Float[np.ndarray, " n"]:
         r"""$\sum_{j \ne i} |K_{ij}| \rho_j$: how much the other pairs move pair i, shape (n,)."""
-        sums = np.empty(len(self.rho))
+        sums, space = np.empty(len(self.rho)), np.empty((_BLOCK, len(self.rho)), self.kernel.dtype)
         for rows in _blocks(len(sums)):
-            sizes, here = np.abs(self.kernel[rows]), np.arange(rows.start, rows.stop)
+            here = np.arange(rows.start, rows.stop)
+            sizes = np.abs(self.kernel[rows], out=space[: len(here)])
             sizes[here - rows.start, here] = 0  # rather than subtract it from the sum: what is left may be tiny
             sums[rows] = sizes @ self.rho
         return sums
