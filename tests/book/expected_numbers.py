@@ -307,6 +307,14 @@ def last_errors() -> dict[tuple[str, str], list[float]]:
     return found
 
 
+def pendulum(column: str, least: float, critic: str, activation: str = "") -> int:
+    """How many runs of a critic are above, from the committed results."""
+    with (Path(__file__).parents[2] / "experiments" / "results" / "preqn_pendulum.csv").open() as file:
+        return sum(
+            float(row[column]) > least for row in csv.DictReader(file) if row["critic"] == critic and activation in ("", row["activation"])
+        )
+
+
 def middle(activation: str, method: str) -> float:
     ordered = sorted(last_errors()[activation, method])
     return (ordered[4] + ordered[5]) / 2
@@ -905,6 +913,10 @@ def targets_met() -> int:
     return sum(verdicts)
 
 
+def wide_updates(rival: str) -> list[float]:
+    return measured("updates", rival, hidden=[256, 256])
+
+
 def bench_origin() -> str:
     origin = bench()["provenance"]
     return "commit {}, {finished}, {machine}, jax {jax}".format(origin["commit"][:8], **origin)
@@ -1054,9 +1066,13 @@ EXPECTED: dict[str, Expectation] = {
     "ch09-best-other-sin": lambda: best_other("sin"),
     "ch09-preqn-worst": lambda: max(max(errors) for (_, method), errors in last_errors().items() if method == "PreQN"),
     "ch09-stall-error": (first_corridor_error, 5e-3),  # before the first update, against after thirty that hardly move
-    "ch09-agent-solved": lambda: "“PreQN, sin” and “Adam, target, relu”",
-    "ch09-agent-preqn-seeds": lambda: "2 of 3",
-    "ch09-agent-beyond": lambda: "“SGD, relu” and “Adam, relu”",
+    "ch09-agent-solved": lambda: "“PreQN” and “Adam, target network”",
+    "ch09-agent-beyond": lambda: "“SGD”",
+    "ch09-pendulum-preqn": lambda: pendulum("last_return", -200, "PreQN"),
+    "ch09-pendulum-target": lambda: pendulum("last_return", -200, "Adam, target network"),
+    "ch09-pendulum-neither": lambda: pendulum("last_return", -200, "SGD") + pendulum("last_return", -200, "Adam"),
+    "ch09-pendulum-beyond-sgd": lambda: pendulum("largest_over_bound", 1, "SGD", "relu"),
+    "ch09-pendulum-beyond-adam": lambda: pendulum("largest_over_bound", 1, "Adam", "relu"),
     # A = -0.47 and b = 3/2.
     "ch10-td-upper": lambda: -150 / 47,
     "ch10-trace-mean": lambda: (1 - 0.99**361) / 0.01,
@@ -1078,6 +1094,11 @@ EXPECTED: dict[str, Expectation] = {
     "ch10-following-rate": (following_rate, 1e-7),  # a root of a spectral radius
     "ch10-plain-unstable": (lambda: unstable_networks(normalise=False), 0.06),  # other random numbers
     "ch10-layernorm-stable": (lambda: 120 - unstable_networks(normalise=True), 0.03),
+    "speed-delayed-least": lambda: min(wide_updates("JAX TD3, both with a delayed actor")),
+    "speed-delayed-most": lambda: max(wide_updates("JAX TD3, both with a delayed actor")),
+    "speed-plain-least": lambda: min(wide_updates("JAX TD3")),
+    "speed-plain-most": lambda: max(wide_updates("JAX TD3")),
+    "speed-naive": lambda: 1 / max(wide_updates("naive PreQN")),
     "speed-rounds": lambda: min(row["rounds"] for group in ("kernel", "updates") for row in bench()[group]),
     "speed-peak": lambda: bench()["peak_gflops"],
     "speed-origin": bench_origin,

@@ -64,6 +64,15 @@ def test_the_first_updates_on_the_corridor_come_out_again():
             np.testing.assert_allclose(again[:5], committed[:5], rtol=1e-3)
 
 
+def test_the_agents_begin_again_as_they_did():
+    table = pd.read_csv(RESULTS / "preqn_pendulum.csv").query("critic == 'PreQN' and activation == 'relu'")
+    assert len(table) == 10
+    with jax.enable_x64(False):
+        pendulum = load("preqn_pendulum")
+        again = pendulum.outcomes("PreQN", "relu", range(2), pendulum.TRAINING._replace(n_steps=1))
+    np.testing.assert_allclose(again["first_error"], table["first_error"][:2], rtol=1e-3)
+
+
 def test_provenance_names_the_commit_of_the_start_and_the_settings(tmp_path):
     provenance = Provenance()
     provenance.write(tmp_path / "a_run.json", seed=7, sizes=[1, 2])
