@@ -249,3 +249,8 @@ LONG = random_mdp(np.random.default_rng(0), 13, 2)
 def test_what_does_not_fit_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("step_size", "broken"), [(1.0, []), (1.0 + 1e-9, [1]), (1.2, [1]), (1.9, [1]), (2.1, [1, 0])])
+def test_the_first_condition_is_broken_just_above_one(step_size, broken):
+    assert theorem_2(Coupling(np.diag([1.0, 2.0]), np.full(2, 0.5)), 0.9, step_size).breaks_16.tolist() == broken
