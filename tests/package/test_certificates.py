@@ -132,3 +132,13 @@ def test_what_is_no_stack_of_square_matrices_is_refused(call, stack, message):
 def test_too_short_and_too_many_products_are_refused(length):
     with pytest.raises(ValueError, match="length must be at least 1 and make at most 100000 products of 2 matrices"):
         joint_spectral_bounds(TURNS, SUP, length)
+
+
+def test_a_solver_that_gives_up_is_no_certificate(monkeypatch):
+    import cvxpy as cp
+
+    def give_up(*_, **__):
+        raise cp.SolverError("numerical trouble")
+
+    monkeypatch.setattr(cp.Problem, "solve", give_up)
+    assert quadratic_certificate(0.5 * np.eye(2)[None]) is None
