@@ -26,7 +26,7 @@ def runs():
         "preqn": preqn_critic(Settings(step_size=0.1)),
         "sgd": SGD,
         "still": td_critic(optax.sgd(0.0)),
-        "target": td_critic(optax.sgd(1e-3), target_rate=0.01),
+        "target": td_critic(optax.adam(1e-3), target_rate=0.01),
     }
     return {name: train(PendulumFunctional(), critic, SMALL, [0, 1]) for name, critic in critics.items()}
 
