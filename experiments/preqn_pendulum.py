@@ -1,9 +1,9 @@
 r"""PreQN and three other critics as agents on the torque-limited pendulum: three activations, ten seeds each.
 
 Everything but the critic is the same (`deadly_triad.agents`, two hidden layers of 64, 1000 random steps and 6000 with updates, float32).
-No setting was searched: PreQN has the paper's threshold, Adam and the target rate are those of DDPG. A row of the table is one seed: the
-mean return of its last five episodes, and the largest |Q| of any minibatch over the largest that a true value can be (infinity if it left
-the numbers).
+None was tuned for this: PreQN's settings were known to work on this task, step size and target rate of the others are those of DDPG. A row
+of the table is one seed: the mean return of its last five episodes, and the largest |Q| of any minibatch over the largest that a true
+value can be (infinity if it left the numbers).
 
     python experiments/preqn_pendulum.py            into results/preqn_pendulum.csv
 """
