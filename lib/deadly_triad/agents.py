@@ -182,11 +182,11 @@ def train(
     seeds = list(seeds)
     if not seeds:
         raise ValueError("seeds must hold at least one seed, got none")
+    step = _step(environment, critic, training)
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
     # The start does not depend on how the critic learns, so critics that differ in that alone share what is compiled.
     state, rewards = _start(environment, training._replace(activation="relu"), keys)
     state = state._replace(critic_state=jax.vmap(critic.init)(state.critic))
-    step = _step(environment, critic, training)
     block = max(1, min(500, training.n_steps))
     n_blocks = -(-training.n_steps // block)
     blocks = [rewards]

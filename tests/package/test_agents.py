@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from deadly_triad.agents import Training, preqn_critic, td_critic, train
+from deadly_triad.agents import Critic, Training, preqn_critic, td_critic, train
 from deadly_triad.preqn import Settings
 from gymnasium.envs.phys2d.cartpole import CartPoleFunctional
 from gymnasium.envs.phys2d.pendulum import PendulumFunctional
@@ -169,6 +169,17 @@ def test_actions_are_explored_within_the_box():
         run = train(Road(size), SGD, SMALL._replace(noise=noise, actor_step_size=1e-9), [0])
         mean = run.returns[0, -3:] / 10
         assert np.all((mean >= least) & (mean <= most))
+
+
+def test_the_actor_climbs_the_critic_of_after_its_update():
+    """A critic that is zero after its update gives the actor nothing to climb, whatever it was before."""
+
+    def vanish(_network, parameters, state, _inputs, _targets):
+        return jax.tree.map(jnp.zeros_like, parameters), state, jnp.array(1.0), jnp.array(0)
+
+    critic, training = Critic(lambda _: (), vanish, 1.0), SMALL._replace(n_steps=1)
+    fast, slow = (train(Road(), critic, training._replace(actor_step_size=size), [0]).actor for size in (0.1, 1e-12))
+    np.testing.assert_allclose(flatten(fast), flatten(slow), atol=1e-9)
 
 
 def test_the_actor_climbs_to_the_best_action():
