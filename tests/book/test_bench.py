@@ -26,7 +26,8 @@ def rivals():
 
 def drawn(rivals, n=16, hidden=(8, 8)):
     keys = jax.random.split(jax.random.key(0), 4)
-    batches = (rivals.random_batch(keys[0], n), rivals.random_batch(keys[1], n))
+    ends = jnp.arange(n) % 2.0  # drawn at random, most batches of this size have none
+    batches = tuple(rivals.random_batch(key, n)._replace(ends=ends) for key in keys[:2])
     return rivals.start_td3(keys[2], hidden), rivals.start_preqn(keys[3], hidden), batches
 
 
@@ -64,11 +65,13 @@ def test_a_step_of_td3_without_its_actor_is_adam_on_the_smaller_of_two_targets(r
     smaller = np.minimum(*(by_hand(critic, ahead)[:, 0] for critic in state.target_critics))
     targets = np.asarray(batch.rewards) + 0.99 * (1 - np.asarray(batch.ends)) * smaller
     inputs = np.hstack([batch.observations, batch.actions])
-    for before, moved in zip(state.critics, after.critics, strict=True):
+    means = after.critic_state[0].mu  # a tenth of the first gradient; the step itself only has its signs
+    for before, moved, mean in zip(state.critics, after.critics, means, strict=True):
         # In its last layer the gradient is at hand; the first step of Adam has the size of the step in every coordinate with a gradient.
         error = by_hand(before, inputs)[:, 0] - targets
         features = by_hand([*before[:-1], (np.eye(8), np.zeros(8))], inputs)
         gradient = 2 * features.T @ error / len(error)
+        np.testing.assert_allclose(np.asarray(mean[-1].weight)[:, 0], 0.1 * gradient, atol=1e-6)
         expected = np.asarray(before[-1].weight)[:, 0] - 1e-3 * gradient / (np.abs(gradient) + 1e-8)
         np.testing.assert_allclose(np.asarray(moved[-1].weight)[:, 0], expected, atol=1e-6)
     # Actor and targets wait.
