@@ -18,11 +18,11 @@ From below, by the spectral radius of any product. Two matrices whose powers ten
 [0.894, 0.894]
 """
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+import scipy.sparse
 from jaxtyping import Float
 
 from deadly_triad.fixed_point import Norm, check_finite, weighted_sup_norm
@@ -93,33 +93,60 @@ def quadratic_certificate(matrices: Float[np.ndarray, "m n n"]) -> Certificate |
 
     Raises:
         ValueError: if `matrices` is not a finite, non-empty stack of square matrices.
+        ImportError: if Clarabel is missing, the extra `certificates`.
     """
-    import cvxpy as cp  # takes a second to import: only who asks for it should wait
-
     _check_stack(matrices)
-    n = matrices.shape[1]
-    # Steps are small: without this scale the whole inequality would drown in the solver's tolerance.
-    scale = max(1e-12, max(float(np.linalg.norm(M - np.eye(n), 2)) for M in matrices))
-    h, t = cp.Variable((n, n), PSD=True), cp.Variable()
-    drops = [(h - M.T @ h @ M) / scale for M in matrices]
-    constraints = [
-        cp.trace(h) == n,  # type: ignore[attr-defined]
-        *((drop + drop.T) / 2 - t * np.eye(n) >> 0 for drop in drops),
-    ]
-    problem = cp.Problem(cp.Maximize(t), constraints)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a solution may be inaccurate; whatever it is, the norm is checked below
-            problem.solve(solver=cp.CLARABEL)  # type: ignore[no-untyped-call]
-    except cp.SolverError:
+    found = _solve_lyapunov(matrices)
+    if found is None:
         return None
-    if h.value is None or t.value is None or not t.value > 0:
+    H, t = found
+    if not t > 0:
         return None
     try:
-        certificate = _certify(Norm(2, scipy.linalg.cholesky((h.value + h.value.T) / 2)), matrices)
+        certificate = _certify(Norm(2, scipy.linalg.cholesky(H)), matrices)
     except (np.linalg.LinAlgError, ValueError):
         return None
     return certificate if certificate.modulus < 1 else None
+
+
+def _solve_lyapunov(matrices: Float[np.ndarray, "m n n"]) -> tuple[Float[np.ndarray, "n n"], float] | None:
+    r"""H and the largest t of the linear matrix inequalities of `quadratic_certificate`, or None where the solver gives up.
+
+    Clarabel minimises $q^\top x$ subject to $b - A x$ in a product of cones (Goulart & Chen 2024). Here $x$ is the upper triangle of H,
+    column by column and with the entries off the diagonal times $\sqrt 2$, so that its length is that of H, and t.
+    """
+    try:
+        import clarabel  # only who asks for it should need it
+    except ImportError as reason:
+        raise ImportError('quadratic_certificate needs Clarabel: pip install "deadly-triad[certificates]"') from reason
+
+    n = matrices.shape[1]
+    columns, rows = np.tril_indices(n)
+    triangle = np.zeros((len(rows), n, n))
+    places = np.arange(len(rows))
+    triangle[places, rows, columns] = triangle[places, columns, rows] = np.where(rows == columns, 1.0, np.sqrt(0.5))
+    identity = triangle.trace(axis1=1, axis2=2)
+    # Steps are small: without this scale the whole inequality would drown in the solver's tolerance.
+    scale = max(1e-12, max(float(np.linalg.norm(M - np.eye(n), 2)) for M in matrices))
+    drops = [np.einsum("aij,bij->ab", triangle, triangle - M.T @ triangle @ M) / scale for M in matrices]
+    A = np.block(
+        [
+            [identity, np.zeros(1)],  # the trace is n
+            [-np.eye(len(rows)), np.zeros((len(rows), 1))],  # H is positive semidefinite
+            *([-drop, identity[:, None]] for drop in drops),
+        ]
+    )
+    b, q = np.zeros(len(A)), np.zeros(len(rows) + 1)
+    b[0], q[-1] = n, -1
+    cones = [clarabel.ZeroConeT(1), *[clarabel.PSDTriangleConeT(n)] * (len(matrices) + 1)]
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    solution = clarabel.DefaultSolver(scipy.sparse.csc_matrix((len(q), len(q))), q, scipy.sparse.csc_matrix(A), b, cones, settings).solve()
+    # A solution that may be inaccurate is good enough: whatever it is, the norm is checked afterwards.
+    if solution.status not in (clarabel.SolverStatus.Solved, clarabel.SolverStatus.AlmostSolved):
+        return None
+    x = np.array(solution.x)
+    return np.tensordot(x[:-1], triangle, 1), float(x[-1])
 
 
 def joint_spectral_bounds(matrices: Float[np.ndarray, "m n n"], norm: Norm, length: int) -> tuple[float, float]:

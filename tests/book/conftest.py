@@ -13,9 +13,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import yaml
+from deadly_triad_book.execution import pages as contents
+from deadly_triad_book.execution import read_source
 from jupyter_cache import get_cache
-from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook
 from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,12 +34,7 @@ class Source:
 
     @cached_property
     def notebook(self) -> nbformat.NotebookNode:
-        if self.path.suffix == ".ipynb":
-            return nbformat.read(self.path, as_version=nbformat.NO_CONVERT)
-        text = self.path.read_text(encoding="utf-8")
-        if is_myst_markdown_notebook(text):
-            return read_myst_markdown_notebook(text, add_source_map=True, path=self.path)
-        return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+        return read_source(self.path)
 
     @property
     def code(self) -> list[nbformat.NotebookNode]:
@@ -96,8 +91,7 @@ def pages() -> list[Source]:
 @pytest.fixture(scope="session")
 def toc() -> list[str]:
     """The pages that the table of contents names, without suffix, the first page first."""
-    contents = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    return [contents["root"], *(chapter["file"] for part in contents["parts"] for chapter in part["chapters"])]
+    return [path.relative_to(ROOT).with_suffix("").as_posix() for path in contents(ROOT)]
 
 
 @pytest.fixture(scope="session")

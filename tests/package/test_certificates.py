@@ -108,7 +108,7 @@ def test_for_symmetric_matrices_the_two_bounds_meet_at_once():
 
 
 def test_the_package_waits_with_the_solver_until_it_is_asked_for():
-    code = "import sys, deadly_triad.certificates; sys.exit('cvxpy' in sys.modules)"
+    code = "import sys, deadly_triad.certificates; sys.exit('clarabel' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -135,10 +135,15 @@ def test_too_short_and_too_many_products_are_refused(length):
 
 
 def test_a_solver_that_gives_up_is_no_certificate(monkeypatch):
-    import cvxpy as cp
+    import clarabel
 
-    def give_up(*_, **__):
-        raise cp.SolverError("numerical trouble")
-
-    monkeypatch.setattr(cp.Problem, "solve", give_up)
+    settings = clarabel.DefaultSettings()
+    settings.max_iter, settings.verbose = 1, False
+    monkeypatch.setattr(clarabel, "DefaultSettings", lambda: settings)
     assert quadratic_certificate(0.5 * np.eye(2)[None]) is None
+
+
+def test_without_the_solver_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "clarabel", None)
+    with pytest.raises(ImportError, match=r'pip install "deadly-triad\[certificates\]"'):
+        quadratic_certificate(0.5 * np.eye(2)[None])

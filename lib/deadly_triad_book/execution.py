@@ -1,0 +1,186 @@
+"""Run the notebooks of the book, several at a time, each once: `python -m deadly_triad_book.execution` in the book's folder.
+
+nbmake runs copies in a folder of their own; what came out goes into the cache from which Jupyter Book takes its outputs, so that a build
+and the tests share one execution. The cache knows the code cells alone. So it is emptied when anything else has changed that a chapter
+computes with: the package, the locked environment, committed results. Only what ran to its end without a word on stderr is kept: a
+failure shows its cell and its text, and is tried again the next time, whatever it was that failed.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml  # type: ignore[import-untyped]
+from jupyter_cache import get_cache  # type: ignore[import-untyped]
+from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract  # type: ignore[import-untyped]
+from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook  # type: ignore[import-untyped]
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+COMPUTED_WITH = ("lib/**/*.py", "requirements-book.lock", "experiments/results/*", "benchmarks/results/*")
+LINKED = ("experiments", "benchmarks")
+"""Folders that a chapter reads by a path relative to its own."""
+
+
+def read_source(path: Path) -> nbformat.NotebookNode:
+    """A page of the book as a notebook, whether it is written as one or as Markdown; without code cells if it has none."""
+    if path.suffix == ".ipynb":
+        return nbformat.read(path, as_version=nbformat.NO_CONVERT)  # type: ignore[no-untyped-call]
+    text = path.read_text(encoding="utf-8")
+    if is_myst_markdown_notebook(text):
+        return read_myst_markdown_notebook(text, add_source_map=True, path=path)
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])  # type: ignore[no-untyped-call]
+
+
+def pages(root: Path) -> list[Path]:
+    """The sources of all pages that the table of contents names, the first page first."""
+    contents = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+    names = [contents["root"], *(chapter["file"] for part in contents["parts"] for chapter in part["chapters"])]
+    return [next(path for suffix in (".ipynb", ".md") if (path := root / f"{name}{suffix}").exists()) for name in names]
+
+
+def fingerprint(root: Path) -> str:
+    """One number for all that chapters compute with besides their own cells."""
+    found = hashlib.sha256()
+    for pattern in COMPUTED_WITH:
+        for path in sorted(root.glob(pattern)):
+            found.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+def fresh_cache(root: Path) -> JupyterCacheAbstract:
+    """The cache of outputs, emptied if it was filled with another package, environment or other results."""
+    folder, mark = root / "_build" / ".jupyter_cache", root / "_build" / ".jupyter_cache.made-with"
+    now = fingerprint(root)
+    if not mark.exists() or mark.read_text(encoding="utf-8") != now:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(exist_ok=True)
+        mark.write_text(now, encoding="utf-8")
+    return get_cache(folder)
+
+
+def with_outputs(source: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A notebook with the outputs of its executed copy and nothing else of it: the cache looks at what a client adds to cells, too."""
+    source.metadata["language_info"] = executed.metadata["language_info"]
+    for cell, ran in zip(source.cells, executed.cells, strict=True):
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
+    return source
+
+
+def said_on_stderr(notebook: nbformat.NotebookNode) -> str:
+    """What the cells of an executed notebook wrote to stderr, each with the first line of the cell; empty if nothing."""
+    return "".join(
+        f"The cell that begins with {cell.source.strip().splitlines()[0]!r} wrote to stderr:\n{output.text}"
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "stream" and output.name == "stderr"
+    )
+
+
+class Keeper:
+    """A plugin of pytest: shows which notebooks are running, and keeps in the cache what each has put out."""
+
+    def __init__(self, cache: JupyterCacheAbstract, sources: dict[str, Path], folder: Path) -> None:
+        self.cache, self.sources, self.folder = cache, sources, folder
+        self.running: list[str] = []
+        self.failures: list[str] = []
+        self.bar = tqdm(total=len(sources), desc="Running the notebooks", unit="notebook", disable=None)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Show that a notebook begins."""
+        self.running.append(nodeid.split("::")[0])
+        self.bar.set_postfix_str(", ".join(self.running))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep what a notebook put out, or why it did not end."""
+        name = report.nodeid.split("::")[0]
+        if report.failed:
+            self.failures.append(f"{self.sources[name].name} did not run to its end:\n{report.longreprtext}")
+        elif report.when == "call":
+            notebook = with_outputs(read_source(self.sources[name]), read_source(self.folder / name))
+            if said := said_on_stderr(notebook):
+                self.failures.append(f"{self.sources[name].name} has a fault, or prints where it should not:\n{said}")
+            else:
+                bundle = CacheBundleIn(notebook, str(self.sources[name]), data={"execution_seconds": report.duration})
+                self.cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+        if report.when == "teardown":
+            self.running.remove(name)
+            self.bar.set_postfix_str(", ".join(self.running))
+            self.bar.update()
+
+
+def is_cached(cache: JupyterCacheAbstract, notebook: nbformat.NotebookNode) -> bool:
+    """Whether the outputs of these code cells are at hand."""
+    try:
+        cache.match_cache_notebook(notebook)
+    except KeyError:
+        return False
+    return True
+
+
+def execute(root: Path, workers: int, sources: Iterable[Path] | None = None) -> list[str]:
+    """Run the notebooks whose outputs are not at hand.
+
+    Args:
+        root: the book's folder.
+        workers: how many at a time.
+        sources: the notebooks, by default all pages with code.
+
+    Returns:
+        What failed, a text each; empty if everything is in the cache now.
+    """
+    cache, todo = fresh_cache(root), {}
+    # Not under _build: nbmake takes everything there for Jupyter Book's own copies and leaves it alone.
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary).resolve()
+        for path in pages(root) if sources is None else sources:
+            notebook = read_source(path)
+            if any(cell.cell_type == "code" for cell in notebook.cells) and not is_cached(cache, notebook):
+                copy = folder / path.relative_to(root).with_suffix(".ipynb")
+                copy.parent.mkdir(exist_ok=True)
+                nbformat.write(notebook, copy)  # type: ignore[no-untyped-call]
+                todo[copy.relative_to(folder).as_posix()] = path
+        if not todo:
+            return []
+        for name in LINKED:
+            (folder / name).symlink_to(root / name)
+        return run(Keeper(cache, todo, folder), workers)
+
+
+def run(keeper: Keeper, workers: int) -> list[str]:
+    """Run the copies that a keeper knows, and return what failed."""
+    # Settings of its own, so that none of the tests' applies here.
+    (keeper.folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    # The longest first, as far as length says it: then no worker ends alone with one.
+    copies = sorted((keeper.folder / name for name in keeper.sources), key=lambda copy: -copy.stat().st_size)
+    options = ["--nbmake", "--nbmake-kernel=python3", "--nbmake-timeout=600", "--overwrite", "--capture=no", "-p", "no:cacheprovider"]
+    parallel = ["-n", str(min(workers, len(copies))), "--dist", "worksteal", f"--rootdir={keeper.folder}"]
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+        status = pytest.main([*options, *parallel, *map(str, copies)], plugins=[keeper])
+    keeper.bar.close()
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        keeper.failures.append(f"The run of the notebooks was cut off (pytest's exit status {int(status)}): run it again.")
+    return keeper.failures
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what is to be run, and print what failed."""
+    failures = execute(
+        Path.cwd(), workers=int(os.environ.get("WORKERS", "2")), sources=[Path(name).resolve() for name in arguments] or None
+    )
+    for failure in failures:
+        # Tracebacks come in colour.
+        print(failure if sys.stderr.isatty() else re.sub(r"\x1b\[[0-9;]*m", "", failure), file=sys.stderr)  # noqa: T201
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
