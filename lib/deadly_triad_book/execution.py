@@ -162,7 +162,8 @@ def run(keeper: Keeper, workers: int) -> list[str]:
     # The longest first, as far as length says it: then no worker ends alone with one.
     copies = sorted((keeper.folder / name for name in keeper.sources), key=lambda copy: -copy.stat().st_size)
     options = ["--nbmake", "--nbmake-kernel=python3", "--nbmake-timeout=600", "--overwrite", "--capture=no", "-p", "no:cacheprovider"]
-    parallel = ["-n", str(min(workers, len(copies))), "--dist", "worksteal", f"--rootdir={keeper.folder}"]
+    # For one notebook, a worker beside this process would only take time to start.
+    parallel = ["-n", str(min(workers, len(copies)) if len(copies) > 1 else 0), "--dist", "worksteal", f"--rootdir={keeper.folder}"]
     with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
         status = pytest.main([*options, *parallel, *map(str, copies)], plugins=[keeper])
     keeper.bar.close()

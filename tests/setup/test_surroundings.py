@@ -207,9 +207,9 @@ def test_a_failed_notebook_shows_its_text_and_does_not_fail_from_the_cache(tmp_p
 
 def test_a_word_on_stderr_fails_and_is_shown(tmp_path, book):
     folder = book(tmp_path, "import sys\nprint('a hint', file=sys.stderr)")
-    for _ in range(2):
-        (failure,) = execution.execute(folder, 1)
-        assert "'import sys' wrote to stderr:\na hint" in failure
+    (failure,) = execution.execute(folder, 1)
+    assert "'import sys' wrote to stderr:\na hint" in failure
+    assert not execution.is_cached(execution.fresh_cache(folder), execution.read_source(folder / "chapters" / "01_one.ipynb"))
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------
