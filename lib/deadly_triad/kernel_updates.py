@@ -287,8 +287,8 @@ class WorstProblem:
 def worst_problem(coupling: Coupling, discount: float, step_size: float, n_states: int) -> WorstProblem:
     r"""An MDP in which $U_3$ for $T^*$ has the modulus `worst_case_modulus`, and two tables that show it.
 
-    By search: in each row, the differences x with the signs of $\delta_{ij} - \alpha K_{ij} \rho_j$, or those with one sign turned or all
-    alike; each pair leads to whichever of two states has the better difference for it.
+    By search: in each row, the differences x with the signs of $\delta_{ij} - \alpha K_{ij} \rho_j$, or those with one sign turned; each
+    pair leads to whichever of two states has the better difference for it.
 
     Args:
         coupling: $K$ and $\rho$; n pairs.
@@ -307,9 +307,9 @@ def worst_problem(coupling: Coupling, discount: float, step_size: float, n_state
     kept = np.eye(n) - reach
     best, found = -np.inf, None
     for i in range(n):
-        signs = [np.where(kept[i] >= 0, 1.0, -1.0), np.where(kept[i] > 0, 1.0, -1.0)]
-        turned = [np.where(np.arange(n) == k, -signs[0], signs[0]) for k in range(n)]
-        for x in [*signs, *turned]:
+        signs = np.where(kept[i] >= 0, 1.0, -1.0)
+        turned = [np.where(np.arange(n) == k, -signs, signs) for k in range(n)]
+        for x in [signs, *turned]:
             table = x.reshape(n_states, -1)
             for high, low in product(range(n_states), repeat=2):
                 if high == low:
