@@ -175,13 +175,13 @@ def sampled_emphatic_td(
             stationary distribution.
     """
     features, target, behaviour, start = check_sampling(mdp, features, target, behaviour, start)
-    alpha, samples = check_step_size(step_size), trajectories(mdp, behaviour, n_runs, rng)
+    step_size, samples = check_step_size(step_size), trajectories(mdp, behaviour, n_runs, rng)
     ratios, traces = importance_ratios(target, behaviour), [np.ones(n_runs)]
 
     def increments(sample: Transitions, theta: Float[np.ndarray, "R k"]) -> Float[np.ndarray, "R k"]:
         ratio, trace = ratios[sample.states, sample.actions], traces[-1]
         traces.append(1 + mdp.discount * ratio * trace)
-        return (alpha * trace * ratio)[:, None] * _semi_gradients(mdp, features, sample, theta)
+        return (step_size * trace * ratio)[:, None] * _semi_gradients(mdp, features, sample, theta)
 
     runs = run_samples(samples, increments, start, n_steps=n_steps, n_runs=n_runs, keep_every=keep_every)
     return runs, np.stack(traces[:-1], axis=1)

@@ -235,7 +235,7 @@ def a_priori_bound(modulus: float, first_step: float, n_steps: int) -> float:
         n_steps: $n$.
 
     Raises:
-        ValueError: if `modulus` is not in [0, 1), or `first_step` or `n_steps` is negative.
+        ValueError: if `modulus` is not in [0, 1), `first_step` or `n_steps` is negative, or `first_step` is not finite.
 
     >>> a_priori_bound(0.5, 1.0, 3)
     0.25
@@ -252,7 +252,7 @@ def a_posteriori_bound(modulus: float, last_step: float) -> float:
         last_step: $\|x_n - x_{n-1}\|$.
 
     Raises:
-        ValueError: if `modulus` is not in [0, 1) or `last_step` is negative.
+        ValueError: if `modulus` is not in [0, 1) or `last_step` is negative or not finite.
 
     >>> a_posteriori_bound(0.5, 0.25)
     0.25

@@ -109,8 +109,8 @@ def expected_q_iteration(problem: LinearQ, start: Numbers[ArrayLike, " k"], *, s
     """
     check_is("problem", problem, LinearQ)
     start = check_shape("start", start, (problem.features.shape[1],))
-    alpha, n_steps = check_step_size(step_size), check_count("n_steps", n_steps)
-    return iterate(lambda theta: theta + alpha * problem.field(theta), start, tolerance=0.0, max_steps=n_steps)
+    step_size, n_steps = check_step_size(step_size), check_count("n_steps", n_steps)
+    return iterate(lambda theta: theta + step_size * problem.field(theta), start, tolerance=0.0, max_steps=n_steps)
 
 
 def sampled_q_learning(
@@ -143,7 +143,7 @@ def sampled_q_learning(
     check_is("problem", problem, LinearQ)
     check_is("rng", rng, np.random.Generator)
     start = check_shape("start", start, (problem.features.shape[1],))
-    alpha, n_runs = check_step_size(step_size), check_count("n_runs", n_runs)
+    step_size, n_runs = check_step_size(step_size), check_count("n_runs", n_runs)
     mdp = problem.mdp
     table = problem.features.reshape(mdp.n_states, mdp.n_actions, -1)
     weights = np.broadcast_to(problem.weighting, (n_runs, len(problem.weighting)))
@@ -158,6 +158,6 @@ def sampled_q_learning(
         best = np.einsum("rak,rk->ra", table[sample.next_states], theta).max(axis=1)
         phi = table[sample.states, sample.actions]
         td_errors = sample.rewards + mdp.discount * best - np.sum(phi * theta, axis=1)
-        return alpha * td_errors[:, None] * phi
+        return step_size * td_errors[:, None] * phi
 
     return run_samples(draws(), increments, start, n_steps=n_steps, n_runs=n_runs, keep_every=keep_every)

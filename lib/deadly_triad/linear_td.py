@@ -254,12 +254,12 @@ def sampled_td(
             has no unique stationary distribution.
     """
     features, target, behaviour, start = check_sampling(mdp, features, target, behaviour, start)
-    alpha = check_step_size(step_size)
+    step_size = check_step_size(step_size)
     check_is("importance_sampling", importance_sampling, bool | np.bool)
     ratios = importance_ratios(target, behaviour) if importance_sampling else np.ones_like(target)
 
     def increments(samples: Transitions, theta: Float[np.ndarray, "R k"]) -> Float[np.ndarray, "R k"]:
-        return (alpha * ratios[samples.states, samples.actions])[:, None] * _semi_gradients(mdp, features, samples, theta)
+        return (step_size * ratios[samples.states, samples.actions])[:, None] * _semi_gradients(mdp, features, samples, theta)
 
     samples = trajectories(mdp, behaviour, n_runs, rng)
     return run_samples(samples, increments, start, n_steps=n_steps, n_runs=n_runs, keep_every=keep_every)
