@@ -1,8 +1,9 @@
 # mypy: implicit-reexport
 """What is asked of arguments: each check hands back what it was given, as float64, or refuses it in a sentence that names the argument.
 
-Whatever NumPy reads as an array of real numbers is taken: lists, tuples, integers, booleans (0 and 1), arrays of JAX or PyTorch. What comes
-back may share its memory with the argument, so nobody writes to it.
+An argument of another kind than asked (text, complex numbers, a float where whole numbers are counted) is a TypeError, one that has the
+kind and does not fit is a ValueError. Whatever NumPy reads as an array of real numbers is taken: lists, tuples, integers, booleans (0 and
+1), arrays of JAX or PyTorch. What comes back may share its memory with the argument, so nobody writes to it.
 """
 
 import operator
@@ -65,7 +66,8 @@ def as_floats(name: str, value: object, *, single: bool = False) -> Float[np.nda
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as reason:
-        raise TypeError(f"{name} must be an array of real numbers, got {type(value).__name__}: {reason}") from reason
+        why = str(reason).partition("\n")[0]
+        raise TypeError(f"{name} must be an array of real numbers, got {type(value).__name__}: {why}") from reason
     if not np.can_cast(array.dtype, float, "same_kind") or np.ma.is_masked(value):
         raise TypeError(f"{name} must be an array of real numbers, got a {type(value).__name__} of dtype {array.dtype}")
     return array if single and array.dtype == np.float32 else array.astype(float, copy=False)

@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -329,6 +330,13 @@ def test_a_message_about_many_states_stays_a_sentence(n):
         assert len(str(refusal.value)) < 200
     with pytest.raises(ValueError, match=rf"got {n}: \[\[0\], \[1\], \[2\]") as refusal:
         mdp.stationary_distribution(swaps)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_jax_traces_is_refused_in_one_line():
+    with pytest.raises(TypeError, match=r"policy must be an array of real numbers, got .*Tracer") as refusal:
+        jax.jit(lambda policy: mdp.policy_rewards(TWO_STATES, policy))(CHANGE)
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_kernel_in_float32_stays_in_float32():
