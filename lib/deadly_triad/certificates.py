@@ -24,8 +24,10 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
-from deadly_triad.fixed_point import Norm, check_finite, weighted_sup_norm
+from deadly_triad._checks import Numbers, as_floats, check_count, check_finite, check_is
+from deadly_triad.fixed_point import Norm, weighted_sup_norm
 
 MOST_PRODUCTS = 100_000
 NARROWEST = 1e-8
@@ -45,7 +47,7 @@ class Certificate:
     modulus: float
 
 
-def weighted_sup_certificate(matrices: Float[np.ndarray, "m n n"], *, max_steps: int = 2000) -> Certificate:
+def weighted_sup_certificate(matrices: Numbers[ArrayLike, "m n n"], *, max_steps: int = 2000) -> Certificate:
     r"""The weighted sup norm $\max_i |x_i| / w_i$ in which the matrices have the least modulus.
 
     In such a norm the modulus is $\max_i F(w)_i / w_i$ with $F(w) = \max_k |M_k| w$, entry by entry. F is monotone and homogeneous, so the
@@ -58,9 +60,9 @@ def weighted_sup_certificate(matrices: Float[np.ndarray, "m n n"], *, max_steps:
         max_steps: of the power iteration.
 
     Raises:
-        ValueError: if `matrices` is not a finite, non-empty stack of square matrices.
+        ValueError: if `matrices` is not a finite, non-empty stack of square matrices, or `max_steps` is not positive.
     """
-    _check_stack(matrices)
+    matrices, max_steps = _check_stack(matrices), check_count("max_steps", max_steps)
     sizes = np.abs(matrices)
     shared = np.min(np.diagonal(sizes, axis1=1, axis2=2))
 
@@ -81,7 +83,7 @@ def weighted_sup_certificate(matrices: Float[np.ndarray, "m n n"], *, max_steps:
     return _certify(weighted_sup_norm(best_weights), matrices)
 
 
-def quadratic_certificate(matrices: Float[np.ndarray, "m n n"]) -> Certificate | None:
+def quadratic_certificate(matrices: Numbers[ArrayLike, "m n n"]) -> Certificate | None:
     r"""A quadratic norm $\sqrt{x^\top H x}$ in which every matrix contracts, or None if the solver finds none.
 
     It maximises t subject to $H - M_k^\top H M_k \succeq t I$ and $\operatorname{tr} H = n$: there is such a norm exactly if the
@@ -95,7 +97,7 @@ def quadratic_certificate(matrices: Float[np.ndarray, "m n n"]) -> Certificate |
         ValueError: if `matrices` is not a finite, non-empty stack of square matrices.
         ImportError: if Clarabel is missing, the extra `certificates`.
     """
-    _check_stack(matrices)
+    matrices = _check_stack(matrices)
     found = _solve_lyapunov(matrices)
     if found is None:
         return None
@@ -112,7 +114,7 @@ def quadratic_certificate(matrices: Float[np.ndarray, "m n n"]) -> Certificate |
 def _solve_lyapunov(matrices: Float[np.ndarray, "m n n"]) -> tuple[Float[np.ndarray, "n n"], float] | None:
     r"""H and the largest t of the linear matrix inequalities of `quadratic_certificate`, or None where the solver gives up.
 
-    Clarabel minimises $q^\top x$ subject to $b - A x$ in a product of cones (Goulart & Chen 2024). Here $x$ is the upper triangle of H,
+    Clarabel minimises $q^\top x$ subject to $b - A x$ in a product of cones. Here $x$ is the upper triangle of H,
     column by column and with the entries off the diagonal times $\sqrt 2$, so that its length is that of H, and t.
     """
     try:
@@ -149,7 +151,7 @@ def _solve_lyapunov(matrices: Float[np.ndarray, "m n n"]) -> tuple[Float[np.ndar
     return np.tensordot(x[:-1], triangle, 1), float(x[-1])
 
 
-def joint_spectral_bounds(matrices: Float[np.ndarray, "m n n"], norm: Norm, length: int) -> tuple[float, float]:
+def joint_spectral_bounds(matrices: Numbers[ArrayLike, "m n n"], norm: Norm, length: int) -> tuple[float, float]:
     r"""Bounds on the joint spectral radius from all products of up to `length` factors.
 
     $$\max_{t, k} \varrho(M_{k_1} \cdots M_{k_t})^{1/t} \;\le\; \hat\varrho \;\le\; \min_t \max_k \|M_{k_1} \cdots M_{k_t}\|^{1/t}.$$
@@ -157,18 +159,20 @@ def joint_spectral_bounds(matrices: Float[np.ndarray, "m n n"], norm: Norm, leng
     Args:
         matrices: shape (m, n, n).
         norm: any norm; a good one makes the upper bound good.
-        length: longest product; there are m^length of them.
+        length: longest product, at most `MOST_PRODUCTS`; there are m^length of them.
 
     Returns:
         The lower and the upper bound.
 
     Raises:
-        ValueError: if `matrices` is not a finite, non-empty stack of square matrices, `length` is not positive, or there are more than
-            `MOST_PRODUCTS` products.
+        ValueError: if `matrices` is not a finite, non-empty stack of square matrices, `norm` has another size, `length` is not positive or
+            too large, or there are more than `MOST_PRODUCTS` products.
     """
-    _check_stack(matrices)
-    if length < 1 or len(matrices) ** length > MOST_PRODUCTS:
-        raise ValueError(f"length must be at least 1 and make at most {MOST_PRODUCTS} products of {len(matrices)} matrices, got {length}")
+    matrices, length = _check_stack(matrices), check_count("length", length, most=MOST_PRODUCTS)
+    check_is("norm", norm, Norm)
+    norm.check_size("matrices", matrices.shape[1])
+    if len(matrices) ** length > MOST_PRODUCTS:
+        raise ValueError(f"length must make at most {MOST_PRODUCTS} products of {len(matrices)} matrices, got {length}")
     # Norms in their own coordinates, once: then all products have the plain norm of that order.
     scaled = matrices if norm.scale is None else norm.scale @ matrices @ np.linalg.inv(norm.scale)
     low, high, products = 0.0, np.inf, np.eye(matrices.shape[1])[None]
@@ -183,7 +187,8 @@ def _certify(norm: Norm, matrices: Float[np.ndarray, "m n n"]) -> Certificate:
     return Certificate(norm, max(norm.of_matrix(M) for M in matrices))
 
 
-def _check_stack(matrices: Float[np.ndarray, "..."]) -> None:
+def _check_stack(matrices: Numbers[ArrayLike, "..."]) -> Float[np.ndarray, "m n n"]:
+    matrices = as_floats("matrices", matrices)
     if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2] or 0 in matrices.shape:
         raise ValueError(f"matrices must have shape (m, n, n), got {matrices.shape}")
-    check_finite("matrices", matrices)
+    return check_finite("matrices", matrices)

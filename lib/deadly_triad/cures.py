@@ -21,32 +21,26 @@ from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
-from deadly_triad.fixed_point import check_finite
-from deadly_triad.linear_td import (
-    LinearTD,
-    SampledTD,
-    Transitions,
-    check_positive,
-    check_sampling,
-    run_samples,
-    semi_gradients,
-    trajectories,
-)
-from deadly_triad.mdp import (
-    MDP,
+from deadly_triad._checks import (
+    Numbers,
+    check_count,
     check_discount,
-    check_policy,
+    check_is,
+    check_number,
+    check_positive,
+    check_step_size,
     check_stochastic,
-    importance_ratios,
-    policy_transitions,
-    stationary_distribution,
+    check_weights,
 )
-from deadly_triad.stability import check_step_size
+from deadly_triad.linear_td import LinearTD, SampledTD, Transitions, _semi_gradients, check_sampling, run_samples, trajectories
+from deadly_triad.mdp import MDP, check_policy, importance_ratios, policy_transitions, stationary_distribution
 
 
 def covariance(system: LinearTD) -> Float[np.ndarray, "k k"]:
     r"""$C = \Phi^\top D \Phi$, the second moments of the features under the data, shape (k, k)."""
+    check_is("system", system, LinearTD)
     return system.features.T @ (system.weighting[:, None] * system.features)
 
 
@@ -54,10 +48,10 @@ def covariance(system: LinearTD) -> Float[np.ndarray, "k k"]:
 
 
 def followon(
-    transitions: Float[np.ndarray, "n n"],
-    weighting: Float[np.ndarray, " n"],
+    transitions: Numbers[ArrayLike, "n n"],
+    weighting: Numbers[ArrayLike, " n"],
     discount: float,
-    interest: Float[np.ndarray, " n"] | None = None,
+    interest: Numbers[ArrayLike, " n"] | None = None,
 ) -> Float[np.ndarray, " n"]:
     r"""$f = (I - \gamma P_\pi^\top)^{-1} (d \circ i)$: how often a state is met, discounted, by walks of the target that start in the data.
 
@@ -73,20 +67,14 @@ def followon(
         ValueError: if `transitions` is not a stochastic matrix, `weighting` or `interest` has another shape or a negative entry, or the
             discount is not in [0, 1).
     """
-    check_stochastic("transitions", transitions)
-    check_discount(discount)
+    transitions, discount = check_stochastic("transitions", transitions), check_discount(discount)
     n = len(transitions)
-    interest = np.ones(n) if interest is None else interest
-    for name, vector in (("weighting", weighting), ("interest", interest)):
-        if vector.shape != (n,):
-            raise ValueError(f"{name} must have shape ({n},), got {vector.shape}")
-        check_finite(name, vector)
-        if np.any(vector < 0):
-            raise ValueError(f"{name} must hold weights of at least 0, got {vector.min():.6g}")
+    weighting = check_weights("weighting", weighting, (n,))
+    interest = np.ones(n) if interest is None else check_weights("interest", interest, (n,))
     return np.linalg.solve(np.eye(n) - discount * transitions.T, weighting * interest)
 
 
-def emphatic_td(system: LinearTD, interest: Float[np.ndarray, " n"] | None = None) -> LinearTD:
+def emphatic_td(system: LinearTD, interest: Numbers[ArrayLike, " n"] | None = None) -> LinearTD:
     r"""Expected emphatic TD(0): `system` with its states weighted by the followon.
 
     The weighting is divided by its sum, so $A$ and $b$ are those of the algorithm up to one positive factor, $d^\top i / (1 - \gamma)$,
@@ -99,13 +87,14 @@ def emphatic_td(system: LinearTD, interest: Float[np.ndarray, " n"] | None = Non
     Raises:
         ValueError: as `followon`, and if no state of the data is of interest.
     """
+    check_is("system", system, LinearTD)
     f = followon(system.transitions, system.weighting, system.discount, interest)
     if not f.sum() > 0:
         raise ValueError("interest must be positive in some state with positive weighting")
     return replace(system, weighting=f / f.sum())
 
 
-def squared_ratio_matrix(mdp: MDP, target: Float[np.ndarray, "S A"], behaviour: Float[np.ndarray, "S A"]) -> Float[np.ndarray, "S S"]:
+def squared_ratio_matrix(mdp: MDP, target: Numbers[ArrayLike, "S A"], behaviour: Numbers[ArrayLike, "S A"]) -> Float[np.ndarray, "S S"]:
     r"""$\tilde P(s' | s) = \sum_a \frac{\pi(a|s)^2}{b(a|s)} P(s' | s, a)$, shape (S, S): $P_\pi$ with each action weighted by its ratio.
 
     Along a trajectory of the behaviour policy the followon trace $F_t = 1 + \gamma \rho_{t-1} F_{t-1}$ has second moments
@@ -115,13 +104,12 @@ def squared_ratio_matrix(mdp: MDP, target: Float[np.ndarray, "S A"], behaviour: 
     Raises:
         ValueError: if a policy does not fit the MDP, or `behaviour` does not cover `target`.
     """
-    check_policy("target", mdp, target)
-    check_policy("behaviour", mdp, behaviour)
+    target, behaviour = check_policy("target", mdp, target), check_policy("behaviour", mdp, behaviour)
     return np.einsum("sa,sat->st", target * importance_ratios(target, behaviour), mdp.transitions)
 
 
 def followon_moments(
-    mdp: MDP, target: Float[np.ndarray, "S A"], behaviour: Float[np.ndarray, "S A"], n_steps: int
+    mdp: MDP, target: Numbers[ArrayLike, "S A"], behaviour: Numbers[ArrayLike, "S A"], n_steps: int
 ) -> tuple[Float[np.ndarray, " {n_steps+1}"], Float[np.ndarray, " {n_steps+1}"]]:
     r"""Exact mean and mean square of the followon trace $F_0, …, F_T$ along trajectories of the behaviour policy, from $F_0 = 1$.
 
@@ -131,7 +119,7 @@ def followon_moments(
         ValueError: as `squared_ratio_matrix`; if `behaviour` has no unique stationary distribution, `n_steps` is not positive, or a moment
             leaves the range of floating point.
     """
-    check_positive("n_steps", n_steps)
+    n_steps = check_count("n_steps", n_steps)
     squares = squared_ratio_matrix(mdp, target, behaviour)
     P = policy_transitions(mdp, target)
     d = stationary_distribution(policy_transitions(mdp, behaviour))
@@ -150,11 +138,11 @@ def followon_moments(
 
 def sampled_emphatic_td(
     mdp: MDP,
-    features: Float[np.ndarray, "S k"],
+    features: Numbers[ArrayLike, "S k"],
     *,
-    target: Float[np.ndarray, "S A"],
-    behaviour: Float[np.ndarray, "S A"],
-    start: Float[np.ndarray, " k"],
+    target: Numbers[ArrayLike, "S A"],
+    behaviour: Numbers[ArrayLike, "S A"],
+    start: Numbers[ArrayLike, " k"],
     step_size: float,
     n_steps: int,
     n_runs: int,
@@ -186,14 +174,14 @@ def sampled_emphatic_td(
         ValueError: if an argument does not fit the MDP or is not positive, or `behaviour` does not cover `target` or has no unique
             stationary distribution.
     """
-    check_sampling(mdp, features, target, behaviour, start, step_size)
-    samples = trajectories(mdp, behaviour, n_runs, rng)
+    features, target, behaviour, start = check_sampling(mdp, features, target, behaviour, start)
+    step_size, samples = check_step_size(step_size), trajectories(mdp, behaviour, n_runs, rng)
     ratios, traces = importance_ratios(target, behaviour), [np.ones(n_runs)]
 
     def increments(sample: Transitions, theta: Float[np.ndarray, "R k"]) -> Float[np.ndarray, "R k"]:
         ratio, trace = ratios[sample.states, sample.actions], traces[-1]
         traces.append(1 + mdp.discount * ratio * trace)
-        return (step_size * trace * ratio)[:, None] * semi_gradients(mdp, features, sample, theta)
+        return (step_size * trace * ratio)[:, None] * _semi_gradients(mdp, features, sample, theta)
 
     runs = run_samples(samples, increments, start, n_steps=n_steps, n_runs=n_runs, keep_every=keep_every)
     return runs, np.stack(traces[:-1], axis=1)
@@ -210,8 +198,8 @@ def inner_steps_matrix(system: LinearTD, step_size: float, n_inner: int) -> Floa
     Raises:
         ValueError: if `step_size` or `n_inner` is not positive, or the inner steps leave the range of floating point.
     """
-    check_step_size(step_size)
-    check_positive("n_inner", n_inner)
+    check_is("system", system, LinearTD)
+    step_size, n_inner = check_step_size(step_size), check_count("n_inner", n_inner, most=2**63 - 1)
     k = system.features.shape[1]
     one = np.block([[np.eye(k) - step_size * covariance(system), step_size * np.eye(k)], [np.zeros((k, k)), np.eye(k)]])
     # The powers of [[M, a I], [0, I]] carry the geometric sum in their corner, and need no inverse of C.
@@ -232,7 +220,8 @@ def frozen_target_update(system: LinearTD, step_size: float, n_inner: int) -> Fl
     Raises:
         ValueError: as `inner_steps_matrix`.
     """
-    return np.eye(system.features.shape[1]) - inner_steps_matrix(system, step_size, n_inner) @ system.A
+    inner = inner_steps_matrix(system, step_size, n_inner)
+    return np.eye(len(inner)) - inner @ system.A
 
 
 def projected_iteration(system: LinearTD) -> Float[np.ndarray, "k k"]:
@@ -243,6 +232,7 @@ def projected_iteration(system: LinearTD) -> Float[np.ndarray, "k k"]:
     Raises:
         ValueError: if the weighting leaves out states so that $C$ cannot tell apart functions which $A$ can.
     """
+    system = _unit_size(system)
     root = _whitening(system)
     return np.eye(len(root)) - root @ root.T @ system.A
 
@@ -261,9 +251,8 @@ def averaged_target_update(system: LinearTD, step_size: float, rate: float) -> F
     Raises:
         ValueError: if `step_size` is not positive or `rate` is not in (0, 1].
     """
-    check_step_size(step_size)
-    if not 0 < rate <= 1:
-        raise ValueError(f"rate must lie in (0, 1], got {rate}")
+    step_size = check_step_size(step_size)
+    rate = check_number("rate", rate, "lie in (0, 1]", lambda number: 0 < number <= 1)
     C = covariance(system)
     identity = np.eye(len(C))
     above = np.hstack([identity - step_size * C, step_size * (C - system.A)])
@@ -288,7 +277,8 @@ def gtd2_matrix(system: LinearTD, ratio: float) -> Float[np.ndarray, "m m"]:
     Raises:
         ValueError: if `ratio` is not positive and finite.
     """
-    _check_ratio(ratio)
+    check_is("system", system, LinearTD)
+    ratio = check_positive("ratio", ratio)
     A, C = system.A, covariance(system)
     return np.block([[np.zeros_like(A), -A.T], [ratio * A, ratio * C]])
 
@@ -306,7 +296,8 @@ def tdc_matrix(system: LinearTD, ratio: float) -> Float[np.ndarray, "m m"]:
     Raises:
         ValueError: if `ratio` is not positive and finite.
     """
-    _check_ratio(ratio)
+    check_is("system", system, LinearTD)
+    ratio = check_positive("ratio", ratio)
     A, C = system.A, covariance(system)
     return np.block([[A, C - A.T], [ratio * A, ratio * C]])
 
@@ -319,9 +310,10 @@ def tdc_ratio(system: LinearTD) -> float:
     Raises:
         ValueError: if the weighting leaves out states so that $C$ cannot tell apart functions which $A$ can.
     """
+    system = _unit_size(system)
     A, root = system.A, _whitening(system)
     relative = root.T @ (A + A.T) @ root / 2
-    return max(0.0, float(-np.linalg.eigvalsh(relative)[0]))
+    return float(-np.min(np.linalg.eigvalsh(relative), initial=0.0))
 
 
 def gradient_td_limit(system: LinearTD) -> Float[np.ndarray, "k k"]:
@@ -332,8 +324,15 @@ def gradient_td_limit(system: LinearTD) -> Float[np.ndarray, "k k"]:
     Raises:
         ValueError: if the weighting leaves out states so that $C$ cannot tell apart functions which $A$ can.
     """
+    check_is("system", system, LinearTD)
     turned = _whitening(system).T @ system.A
     return turned.T @ turned
+
+
+def _unit_size(system: LinearTD) -> LinearTD:
+    """The system with features of about size 1, for what does not depend on their size: squares of tiny ones would be lost."""
+    check_is("system", system, LinearTD)
+    return replace(system, features=np.ldexp(system.features, -np.frexp(np.abs(system.features).max())[1]))
 
 
 def _whitening(system: LinearTD) -> Float[np.ndarray, "k r"]:
@@ -345,8 +344,3 @@ def _whitening(system: LinearTD) -> Float[np.ndarray, "k r"]:
     if np.max(np.abs(A @ unseen), initial=0.0) > 1e-9 * max(float(np.abs(A).max()), float(eigenvalues[-1])):
         raise ValueError("weighting must cover enough states: A sees directions of the parameters that C does not")
     return vectors[:, seen] / np.sqrt(eigenvalues[seen])
-
-
-def _check_ratio(ratio: float) -> None:
-    if not 0 < ratio < np.inf:
-        raise ValueError(f"ratio must be positive and finite, got {ratio}")

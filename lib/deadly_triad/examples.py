@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from deadly_triad.linear_td import LinearTD, linear_td
-from deadly_triad.mdp import MDP, check_discount, policy_transitions, stationary_distribution
+from deadly_triad._checks import Numbers, check_count, check_discount, check_is, check_number, keep
+from deadly_triad.linear_td import LinearTD, check_sampling, linear_td
+from deadly_triad.mdp import MDP, policy_transitions, stationary_distribution
 
 DASHED, SOLID = 0, 1
 
@@ -26,13 +27,20 @@ class Example:
         target: policy to evaluate, shape (S, A).
         behaviour: policy that gathers the data, shape (S, A).
         start: customary initial parameters, shape (k,).
+
+    Raises:
+        ValueError: if an array does not fit the MDP or another one.
     """
 
     mdp: MDP
-    features: Float[np.ndarray, "S k"]
-    target: Float[np.ndarray, "S A"]
-    behaviour: Float[np.ndarray, "S A"]
-    start: Float[np.ndarray, " k"]
+    features: Numbers[np.ndarray, "S k"]
+    target: Numbers[np.ndarray, "S A"]
+    behaviour: Numbers[np.ndarray, "S A"]
+    start: Numbers[np.ndarray, " k"]
+
+    def __post_init__(self) -> None:
+        features, target, behaviour, start = check_sampling(self.mdp, self.features, self.target, self.behaviour, self.start)
+        keep(self, features=features, target=target, behaviour=behaviour, start=start)
 
     @property
     def behaviour_distribution(self) -> Float[np.ndarray, " S"]:
@@ -69,7 +77,7 @@ def baird(discount: float = 0.99, solid_probability: float = 1 / 7, n_upper: int
     Raises:
         ValueError: if an argument is outside its range.
     """
-    _check_n_upper(n_upper)
+    n_upper = check_count("n_upper", n_upper)
     features = np.zeros((n_upper + 1, n_upper + 2))
     features[:-1, :n_upper] = 2 * np.eye(n_upper)
     features[:-1, -1] = 1
@@ -107,9 +115,7 @@ def baird_boundary(discount: float, n_upper: int = 6) -> float:
     Raises:
         ValueError: if `discount` is not in [0, 1) or `n_upper` is not positive.
     """
-    check_discount(discount)
-    _check_n_upper(n_upper)
-    m = n_upper
+    discount, m = check_discount(discount), check_count("n_upper", n_upper)
     excess = 2 * m * discount - m - 4
     return float(excess / (4 * m - 4 - 3 * m * discount)) if excess > 0 else 0.0
 
@@ -120,21 +126,15 @@ def w_to_2w_boundary(discount: float) -> float:
     Raises:
         ValueError: if `discount` is not in [0, 1).
     """
-    check_discount(discount)
+    discount = check_discount(discount)
     return max(0.0, (2 * discount - 1) / (3 - 2 * discount))
-
-
-def _check_n_upper(n_upper: int) -> None:
-    if n_upper < 1:
-        raise ValueError(f"n_upper must be at least 1, got {n_upper}")
 
 
 def _upper_and_lower(
     features: Float[np.ndarray, "S k"], start: Float[np.ndarray, " k"], discount: float, solid_probability: float
 ) -> Example:
-    check_discount(discount)
-    if not 0 < solid_probability <= 1:
-        raise ValueError(f"solid_probability must lie in (0, 1], because the target policy takes the solid action, got {solid_probability}")
+    share = "lie in (0, 1], because the target policy takes the solid action"
+    solid_probability = check_number("solid_probability", solid_probability, share, lambda number: 0 < number <= 1)
     n_states = len(features)
     transitions = np.zeros((n_states, 2, n_states))
     transitions[:, DASHED, :-1] = 1 / (n_states - 1)
@@ -155,8 +155,7 @@ def chain(n_states: int = 5, discount: float = 0.9) -> MDP:
     Raises:
         ValueError: if an argument is outside its range.
     """
-    if n_states < 2:
-        raise ValueError(f"n_states must be at least 2, got {n_states}")
+    n_states = check_count("n_states", n_states, least=2)
     states = np.arange(n_states)
     transitions = np.zeros((n_states, 2, n_states))
     transitions[states, 0, np.maximum(states - 1, 0)] = 1
@@ -181,11 +180,9 @@ def random_mdp(rng: np.random.Generator, n_states: int, n_actions: int = 2, *, d
     Raises:
         ValueError: if a size is not positive, `branching` exceeds `n_states`, or the discount is not in [0, 1).
     """
-    branching = n_states if branching is None else branching
-    if n_states < 1 or n_actions < 1:
-        raise ValueError(f"n_states and n_actions must be at least 1, got {n_states} and {n_actions}")
-    if not 1 <= branching <= n_states:
-        raise ValueError(f"branching must lie between 1 and n_states = {n_states}, got {branching}")
+    check_is("rng", rng, np.random.Generator)
+    n_states, n_actions = check_count("n_states", n_states), check_count("n_actions", n_actions)
+    branching = n_states if branching is None else check_count("branching", branching, most=n_states)
     successors = np.argsort(rng.random((n_states, n_actions, n_states)), axis=-1)[..., :branching]
     probabilities = rng.dirichlet(np.ones(branching), size=(n_states, n_actions))
     transitions = np.zeros((n_states, n_actions, n_states))
@@ -195,4 +192,6 @@ def random_mdp(rng: np.random.Generator, n_states: int, n_actions: int = 2, *, d
 
 def random_policy(rng: np.random.Generator, mdp: MDP) -> Float[np.ndarray, "S A"]:
     """A random policy with Dirichlet(1, …, 1) action probabilities, all positive, shape (S, A)."""
+    check_is("rng", rng, np.random.Generator)
+    check_is("mdp", mdp, MDP)
     return rng.dirichlet(np.ones(mdp.n_actions), size=mdp.n_states)

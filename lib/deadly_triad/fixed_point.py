@@ -19,8 +19,24 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from deadly_triad._checks import (
+    Numbers,
+    as_floats,
+    check_count,
+    check_entries,
+    check_finite,
+    check_image,
+    check_is,
+    check_number,
+    check_square,
+    keep,
+)
 
 Outcome = Literal["converged", "diverged", "stopped"]
+Operator = Callable[[np.ndarray], np.ndarray]
+"""A map of arrays to arrays of the same shape, such as a Bellman operator of one MDP."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,47 +49,76 @@ class Norm:
     Attributes:
         order: $p$, one of 1, 2 and `np.inf`.
         scale: $L$, an invertible matrix of shape (n, n), or None.
+
+    Raises:
+        ValueError: if `order` is another or `scale` is not invertible.
     """
 
     order: float
-    scale: Float[np.ndarray, "n n"] | None = None
+    scale: Numbers[np.ndarray, "n n"] | None = None
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2, np.inf):
-            raise ValueError(f"order must be 1, 2 or inf, got {self.order}")
+        keep(self, order=check_number("order", self.order, "be 1, 2 or inf", lambda order: order in (1, 2, np.inf)))
         if self.scale is not None:
-            check_square("scale", self.scale)
-            if np.linalg.matrix_rank(self.scale) < len(self.scale):
+            scale = check_square("scale", self.scale)
+            # Rows of very different sizes are no loss of rank.
+            sizes = np.max(np.abs(scale), axis=1, keepdims=True)
+            if not sizes.all() or np.linalg.matrix_rank(scale / sizes) < len(scale):
                 raise ValueError("scale must be invertible, got a singular matrix")
+            keep(self, scale=scale)
 
-    def __call__(self, x: Float[np.ndarray, "..."]) -> float:
-        """The norm of `x`, an array of any shape read as one vector of its n entries."""
-        flat = x.ravel()
-        return float(np.linalg.norm(flat if self.scale is None else self.scale @ flat, self.order))
+    def __call__(self, x: Numbers[ArrayLike, "..."]) -> float:
+        """The norm of `x`, an array of any shape read as one vector of its n entries.
 
-    def of_matrix(self, matrix: Float[np.ndarray, "n n"]) -> float:
+        Raises:
+            ValueError: if `x` is not finite, or has another number of entries than `scale` has columns.
+        """
+        x = check_finite("x", x)
+        self.check_size("x", x.size)
+        return self._length(x)
+
+    def of_matrix(self, matrix: Numbers[ArrayLike, "n n"]) -> float:
         r"""The induced norm $\max_{x \ne 0} \|M x\| / \|x\|$: the exact modulus of the linear map $x \mapsto M x$.
 
         With $\|x\| = \|L x\|_p$ it is $\|L M L^{-1}\|_p$ (Horn & Johnson 2013, thm 5.6.7).
+
+        Raises:
+            ValueError: if `matrix` is not finite and square, or has another size than `scale`.
         """
+        matrix = check_square("matrix", matrix)
+        self.check_size("matrix", len(matrix))
         if self.scale is not None:
             matrix = np.linalg.solve(self.scale.T, (self.scale @ matrix).T).T
         return float(np.linalg.norm(matrix, self.order))
+
+    def check_size(self, name: str, size: int) -> None:
+        """Refuse vectors of `size` entries if `scale` has another size."""
+        if self.scale is not None and size != len(self.scale):
+            raise ValueError(f"{name} must fit the scale of the norm, {len(self.scale)} x {len(self.scale)}, got size {size}")
+
+    def _length(self, x: Float[np.ndarray, "..."]) -> float:
+        flat = x.ravel()
+        return float(np.linalg.norm(flat if self.scale is None else self.scale @ flat, self.order))
 
 
 SUP = Norm(np.inf)
 EUCLIDEAN = Norm(2)
 
 
-def weighted_sup_norm(weights: Float[np.ndarray, " n"]) -> Norm:
+def weighted_sup_norm(weights: Numbers[ArrayLike, " n"]) -> Norm:
     r"""The norm $\max_i |x_i| / w_i$ for positive weights $w$ of shape (n,).
 
     Raises:
-        ValueError: if a weight is not positive and finite.
+        ValueError: if a weight or its inverse is not positive and finite.
     """
-    if not (np.all(np.isfinite(weights)) and np.all(weights > 0)):
-        raise ValueError(f"weights must be positive and finite, got {weights}")
-    return Norm(np.inf, np.diag(1 / weights))
+    weights = as_floats("weights", weights)
+    if weights.ndim != 1 or weights.size == 0:
+        raise ValueError(f"weights must have shape (n,), got {weights.shape}")
+    with np.errstate(divide="ignore", over="ignore"):
+        inverses = 1 / weights
+    right = (weights > 0) & (weights < np.inf) & (inverses < np.inf)
+    check_entries("weights", weights, "be positive and finite, and so must their inverses", right)
+    return Norm(np.inf, np.diag(inverses))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +154,8 @@ class Trace:
 
 
 def iterate(
-    f: Callable[[np.ndarray], np.ndarray],
-    start: Float[np.ndarray, "*shape"],
+    f: Operator,
+    start: Numbers[ArrayLike, "*shape"],
     *,
     norm: Norm = SUP,
     tolerance: float = 1e-10,
@@ -128,27 +173,25 @@ def iterate(
         ceiling: a point of larger norm counts as diverged.
 
     Raises:
-        ValueError: if `start` is not finite, `tolerance` is negative, `max_steps` is not positive, or `f` changes the shape.
+        ValueError: if `start` is not finite or has another size than `norm`, `tolerance` or `ceiling` is negative, `max_steps` is not
+            positive, or `f` changes the shape.
     """
-    check_finite("start", start)
-    if not tolerance >= 0:
-        raise ValueError(f"tolerance must be at least 0, got {tolerance}")
-    if not max_steps >= 1:
-        raise ValueError(f"max_steps must be at least 1, got {max_steps}")
-    points, steps = [np.asarray(start, dtype=float)], []
+    start = check_finite("start", start)
+    check_is("norm", norm, Norm)
+    norm.check_size("start", start.size)
+    tolerance, ceiling = _at_least_0("tolerance", tolerance), _at_least_0("ceiling", ceiling)
+    max_steps = check_count("max_steps", max_steps)
+    points, steps = [start], []
     outcome: Outcome = "stopped"
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(max_steps):
-            # Copies, because f may work in place or return the same buffer each time.
-            point = np.array(f(points[-1].copy()), dtype=float)
-            if point.shape != start.shape:
-                raise ValueError(f"f must keep the shape {start.shape}, got {point.shape}")
+            point = check_image("f", f, points[-1])
             if not np.all(np.isfinite(point)):
                 outcome = "diverged"
                 break
-            steps.append(norm(point - points[-1]))
+            steps.append(norm._length(point - points[-1]))
             points.append(point)
-            if not norm(point) <= ceiling:
+            if not norm._length(point) <= ceiling:
                 outcome = "diverged"
                 break
             if steps[-1] <= tolerance:
@@ -157,17 +200,21 @@ def iterate(
     return Trace(np.stack(points), np.array(steps), outcome)
 
 
-def modulus_lower_bound(f: Callable[[np.ndarray], np.ndarray], points: Float[np.ndarray, "m n"], norm: Norm = SUP) -> float:
+def modulus_lower_bound(f: Operator, points: Numbers[ArrayLike, "m n"], norm: Norm = SUP) -> float:
     r"""The largest $\|f(x) - f(y)\| / \|x - y\|$ over all pairs of distinct `points`.
 
     Every pair proves that the modulus is at least its ratio; no finite number of pairs proves that it is not larger. For a linear
     map `Norm.of_matrix` is exact.
 
     Raises:
-        ValueError: if there are no two distinct points.
+        ValueError: if there are no two distinct points, they are not finite or do not fit `norm`, or `f` changes their shape.
     """
-    check_finite("points", points)
-    images = [f(x) for x in points]
+    points = check_finite("points", points)
+    check_is("norm", norm, Norm)
+    if points.ndim != 2:
+        raise ValueError(f"points must have shape (m, n), got {points.shape}")
+    norm.check_size("points", points.shape[1])
+    images = [check_finite("f(…)", check_image("f", f, x)) for x in points]
     ratios = [
         norm(images[i] - images[j]) / norm(points[i] - points[j])
         for i in range(len(points))
@@ -188,15 +235,13 @@ def a_priori_bound(modulus: float, first_step: float, n_steps: int) -> float:
         n_steps: $n$.
 
     Raises:
-        ValueError: if `modulus` is not in [0, 1), or `first_step` or `n_steps` is negative.
+        ValueError: if `modulus` is not in [0, 1), `first_step` or `n_steps` is negative, or `first_step` is not finite.
 
     >>> a_priori_bound(0.5, 1.0, 3)
     0.25
     """
-    _check_bound(modulus, first_step, "first_step")
-    if n_steps < 0:
-        raise ValueError(f"n_steps must be at least 0, got {n_steps}")
-    return float(modulus**n_steps * first_step / (1 - modulus))
+    n_steps = check_count("n_steps", n_steps, least=0, most=2**63 - 1)
+    return _modulus(modulus) ** n_steps * _step_norm("first_step", first_step) / (1 - _modulus(modulus))
 
 
 def a_posteriori_bound(modulus: float, last_step: float) -> float:
@@ -207,30 +252,21 @@ def a_posteriori_bound(modulus: float, last_step: float) -> float:
         last_step: $\|x_n - x_{n-1}\|$.
 
     Raises:
-        ValueError: if `modulus` is not in [0, 1) or `last_step` is negative.
+        ValueError: if `modulus` is not in [0, 1) or `last_step` is negative or not finite.
 
     >>> a_posteriori_bound(0.5, 0.25)
     0.25
     """
-    _check_bound(modulus, last_step, "last_step")
-    return float(modulus * last_step / (1 - modulus))
+    return _modulus(modulus) * _step_norm("last_step", last_step) / (1 - _modulus(modulus))
 
 
-def _check_bound(modulus: float, step: float, name: str) -> None:
-    if not 0 <= modulus < 1:
-        raise ValueError(f"modulus must lie in [0, 1), got {modulus}")
-    if not step >= 0:
-        raise ValueError(f"{name} must be at least 0, got {step}")
+def _modulus(modulus: float) -> float:
+    return check_number("modulus", modulus, "lie in [0, 1)", lambda number: 0 <= number < 1)
 
 
-def check_finite(name: str, array: Float[np.ndarray, "..."]) -> None:
-    """Refuse an array with a NaN or an infinity, by name."""
-    if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} must be finite, got NaN or infinity among its entries")
+def _at_least_0(name: str, value: float) -> float:
+    return check_number(name, value, "be at least 0", lambda number: number >= 0)
 
 
-def check_square(name: str, matrix: Float[np.ndarray, "..."]) -> None:
-    """Refuse anything but a finite, non-empty square matrix, by name."""
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] == 0:
-        raise ValueError(f"{name} must be a square matrix, got shape {matrix.shape}")
-    check_finite(name, matrix)
+def _step_norm(name: str, value: float) -> float:
+    return check_number(name, value, "be at least 0 and finite", lambda number: 0 <= number < np.inf)

@@ -20,11 +20,11 @@ from itertools import product
 
 import numpy as np
 from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
 
-from deadly_triad.fixed_point import check_finite
-from deadly_triad.mdp import MDP, check_discount
-from deadly_triad.stability import check_step_size
-from deadly_triad.value_updates import Operator
+from deadly_triad._checks import Numbers, as_floats, check_count, check_discount, check_finite, check_image, check_is, check_step_size, keep
+from deadly_triad.fixed_point import Operator
+from deadly_triad.mdp import MDP
 
 SYMMETRY_TOLERANCE = 1e-5
 """How far K may be from symmetric, relative to its largest entry: a kernel of a network in float32 is off by about 1e-6."""
@@ -48,10 +48,12 @@ class Coupling:
         ValueError: if an argument is not as said here; the message names it.
     """
 
-    kernel: Float[np.ndarray, "n n"]
-    rho: Float[np.ndarray, " n"]
+    kernel: Numbers[np.ndarray, "n n"]
+    rho: Numbers[np.ndarray, " n"]
 
     def __post_init__(self) -> None:
+        # A kernel in float32 stays as it is: a copy of it in float64 would be twice its size.
+        keep(self, kernel=as_floats("kernel", self.kernel, single=True), rho=as_floats("rho", self.rho, single=True))
         _check_kernel(self.kernel)
         if self.rho.shape != (len(self.kernel),):
             raise ValueError(f"rho must have shape ({len(self.kernel)},), one weight a row of kernel, got {self.rho.shape}")
@@ -82,7 +84,7 @@ class Coupling:
 
 
 def kernel_update(
-    operator: Operator, values: Float[np.ndarray, "*shape"], coupling: Coupling, step_size: float
+    operator: Operator, values: Numbers[ArrayLike, "*shape"], coupling: Coupling, step_size: float
 ) -> Float[np.ndarray, "*shape"]:
     r"""$U_3 Q = Q + \alpha K D_\rho (T Q - Q)$.
 
@@ -93,12 +95,14 @@ def kernel_update(
         step_size: $\alpha$.
 
     Raises:
-        ValueError: if `values` has another number of entries than `coupling`, or `step_size` is not positive and finite.
+        ValueError: if `values` or what `operator` makes of it is not finite, the shape changes, `values` has another number of entries than
+            `coupling`, or `step_size` is not positive and finite.
     """
-    check_step_size(step_size)
+    check_is("coupling", coupling, Coupling)
+    values, step_size = check_finite("values", values, single=True), check_step_size(step_size)
     if values.size != len(coupling.rho):
         raise ValueError(f"values must have {len(coupling.rho)} entries, as many as coupling has pairs, got shape {values.shape}")
-    errors = (operator(values) - values).ravel()
+    errors = (check_finite("operator(…)", check_image("operator", operator, values)) - values).ravel()
     return values + step_size * (coupling.kernel @ (coupling.rho * errors)).reshape(values.shape)
 
 
@@ -135,8 +139,8 @@ class Theorem2:
     names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        check_discount(self.discount)
-        check_step_size(self.step_size)
+        keep(self, discount=check_discount(self.discount), step_size=check_step_size(self.step_size))
+        check_is("names", self.names, Sequence | None)
         if self.names is not None and len(self.names) != len(self.own):
             raise ValueError(f"names must hold {len(self.own)} names, one a pair, got {len(self.names)}")
 
@@ -237,6 +241,7 @@ def theorem_2(coupling: Coupling, discount: float, step_size: float, names: Sequ
          right: 0.095 against 0.05, 1.9 times
     beta(K) = 1.045, and no step size brings it below 1
     """
+    check_is("coupling", coupling, Coupling)
     return Theorem2(coupling.own, coupling.others, discount, step_size, names)
 
 
@@ -254,9 +259,8 @@ def worst_case_modulus(coupling: Coupling, discount: float, step_size: float) ->
     Raises:
         ValueError: if `discount` is not in [0, 1) or `step_size` not positive and finite.
     """
-    check_discount(discount)
-    check_step_size(step_size)
-    reach = step_size * coupling.matrix
+    check_is("coupling", coupling, Coupling)
+    discount, reach = check_discount(discount), check_step_size(step_size) * coupling.matrix
     kept = np.eye(len(reach)) - reach
     rows = np.abs(kept).sum(axis=1) + discount * np.abs(reach).sum(axis=1)
     for sign in (1, -1):
@@ -283,8 +287,8 @@ class WorstProblem:
 def worst_problem(coupling: Coupling, discount: float, step_size: float, n_states: int) -> WorstProblem:
     r"""An MDP in which $U_3$ for $T^*$ has the modulus `worst_case_modulus`, and two tables that show it.
 
-    By search: in each row, the differences x with the signs of $\delta_{ij} - \alpha K_{ij} \rho_j$, or those with one sign turned or all
-    alike; each pair leads to whichever of two states has the better difference for it.
+    By search: in each row, the differences x with the signs of $\delta_{ij} - \alpha K_{ij} \rho_j$, or those with one sign turned; each
+    pair leads to whichever of two states has the better difference for it.
 
     Args:
         coupling: $K$ and $\rho$; n pairs.
@@ -295,18 +299,17 @@ def worst_problem(coupling: Coupling, discount: float, step_size: float, n_state
     Raises:
         ValueError: if `n_states` does not fit, or an argument is outside its range.
     """
-    check_discount(discount)
-    check_step_size(step_size)
-    n = len(coupling.rho)
-    if n_states < 2 or n % n_states:
-        raise ValueError(f"n_states must be at least 2 and divide the number of pairs, {n}, got {n_states}")
-    reach = step_size * coupling.matrix
+    check_is("coupling", coupling, Coupling)
+    n, n_states = len(coupling.rho), check_count("n_states", n_states, least=2)
+    if n % n_states:
+        raise ValueError(f"n_states must divide the number of pairs, {n}, got {n_states}")
+    discount, reach = check_discount(discount), check_step_size(step_size) * coupling.matrix
     kept = np.eye(n) - reach
     best, found = -np.inf, None
     for i in range(n):
-        signs = [np.where(kept[i] >= 0, 1.0, -1.0), np.where(kept[i] > 0, 1.0, -1.0)]
-        turned = [np.where(np.arange(n) == k, -signs[0], signs[0]) for k in range(n)]
-        for x in [*signs, *turned]:
+        signs = np.where(kept[i] >= 0, 1.0, -1.0)
+        turned = [np.where(np.arange(n) == k, -signs, signs) for k in range(n)]
+        for x in [signs, *turned]:
             table = x.reshape(n_states, -1)
             for high, low in product(range(n_states), repeat=2):
                 if high == low:
@@ -337,7 +340,7 @@ def problem_modulus(mdp: MDP, coupling: Coupling, step_size: float) -> float:
     Raises:
         ValueError: if `coupling` has another number of pairs than `mdp`, or `step_size` is not positive and finite.
     """
-    check_step_size(step_size)
+    step_size = check_step_size(step_size)
     _check_pairs(mdp, coupling)
     n, shape = len(coupling.rho), (mdp.n_states, mdp.n_actions)
     reach = step_size * coupling.matrix
@@ -356,7 +359,7 @@ def policy_matrices(mdp: MDP, coupling: Coupling, step_size: float) -> Float[np.
         ValueError: if `coupling` has another number of pairs than `mdp`, `step_size` is not positive and finite, or there are more than
             `MOST_POLICIES` policies.
     """
-    check_step_size(step_size)
+    step_size = check_step_size(step_size)
     _check_pairs(mdp, coupling)
     n_states, n_actions = mdp.n_states, mdp.n_actions
     if n_actions**n_states > MOST_POLICIES:
@@ -394,5 +397,7 @@ def _check_kernel(kernel: Float[np.ndarray, "..."]) -> None:
 
 
 def _check_pairs(mdp: MDP, coupling: Coupling) -> None:
+    check_is("mdp", mdp, MDP)
+    check_is("coupling", coupling, Coupling)
     if len(coupling.rho) != mdp.n_states * mdp.n_actions:
         raise ValueError(f"coupling must have S A = {mdp.n_states * mdp.n_actions} pairs, as mdp has, got {len(coupling.rho)}")

@@ -14,19 +14,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
-from deadly_triad.fixed_point import Trace, check_finite, iterate
-from deadly_triad.linear_td import LinearTD, SampledTD, Transitions, check_parameters, check_positive, draw_rows, run_samples
-from deadly_triad.mdp import MDP, check_distribution, deterministic_policy, optimality_operator, pair_transitions
-from deadly_triad.stability import check_step_size
+from deadly_triad._checks import Numbers, check_count, check_distribution, check_features, check_is, check_shape, check_step_size, keep
+from deadly_triad.fixed_point import Trace, iterate
+from deadly_triad.linear_td import LinearTD, SampledTD, Transitions, _draw_rows, run_samples
+from deadly_triad.mdp import MDP, check_policy, deterministic_policy, optimality_operator, pair_transitions
 
 
 def expected_sarsa(
     mdp: MDP,
-    features: Float[np.ndarray, "n k"],
+    features: Numbers[ArrayLike, "n k"],
     *,
-    target: Float[np.ndarray, "S A"],
-    weighting: Float[np.ndarray, " n"],
+    target: Numbers[ArrayLike, "S A"],
+    weighting: Numbers[ArrayLike, " n"],
 ) -> LinearTD:
     r"""Expected TD(0) on pairs: $A = \Phi^\top D_\mu (I - \gamma P^\pi) \Phi$, $b = \Phi^\top D_\mu r$.
 
@@ -42,6 +43,8 @@ def expected_sarsa(
     Raises:
         ValueError: if an argument does not fit the MDP; the message names it.
     """
+    target = check_policy("target", mdp, target)
+    features, weighting = check_features(features, target.size), check_shape("weighting", weighting, (target.size,))
     return LinearTD(features, weighting, pair_transitions(mdp, target), mdp.rewards.ravel(), mdp.discount)
 
 
@@ -59,28 +62,25 @@ class LinearQ:
     """
 
     mdp: MDP
-    features: Float[np.ndarray, "n k"]
-    weighting: Float[np.ndarray, " n"]
+    features: Numbers[np.ndarray, "n k"]
+    weighting: Numbers[np.ndarray, " n"]
 
     def __post_init__(self) -> None:
-        n = self.mdp.n_states * self.mdp.n_actions
-        if self.features.ndim != 2 or self.features.shape[0] != n or self.features.shape[1] == 0:
-            raise ValueError(f"features must have shape (n, k) with n = {n} pairs, got {self.features.shape}")
-        if self.weighting.shape != (n,):
-            raise ValueError(f"weighting must have shape ({n},), got {self.weighting.shape}")
-        check_finite("features", self.features)
-        check_distribution("weighting", self.weighting)
+        check_is("mdp", self.mdp, MDP)
+        n = self.mdp.rewards.size
+        weighting = check_distribution("weighting", check_shape("weighting", self.weighting, (n,)))
+        keep(self, features=check_features(self.features, n), weighting=weighting)
 
-    def values(self, theta: Float[np.ndarray, " k"]) -> Float[np.ndarray, "S A"]:
+    def values(self, theta: Numbers[ArrayLike, " k"]) -> Float[np.ndarray, "S A"]:
         r"""$\Phi \theta$ as a table, shape (S, A).
 
         Raises:
             ValueError: if `theta` does not have shape (k,) or is not finite.
         """
-        check_parameters("theta", self.features, theta)
+        theta = check_shape("theta", theta, (self.features.shape[1],))
         return (self.features @ theta).reshape(self.mdp.rewards.shape)
 
-    def greedy_system(self, theta: Float[np.ndarray, " k"]) -> LinearTD:
+    def greedy_system(self, theta: Numbers[ArrayLike, " k"]) -> LinearTD:
         r"""Expected Sarsa for the policy greedy at `theta` (the first of equal actions): its $A$ is $A_g$.
 
         Raises:
@@ -89,7 +89,7 @@ class LinearQ:
         greedy = deterministic_policy(self.values(theta).argmax(axis=1), self.mdp.n_actions)
         return expected_sarsa(self.mdp, self.features, target=greedy, weighting=self.weighting)
 
-    def field(self, theta: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+    def field(self, theta: Numbers[ArrayLike, " k"]) -> Float[np.ndarray, " k"]:
         r"""$f(\theta) = \Phi^\top D_\mu (T^* \Phi \theta - \Phi \theta)$, shape (k,).
 
         Raises:
@@ -99,7 +99,7 @@ class LinearQ:
         return self.features.T @ (self.weighting * (optimality_operator(self.mdp, values) - values).ravel())
 
 
-def expected_q_iteration(problem: LinearQ, start: Float[np.ndarray, " k"], *, step_size: float, n_steps: int) -> Trace:
+def expected_q_iteration(problem: LinearQ, start: Numbers[ArrayLike, " k"], *, step_size: float, n_steps: int) -> Trace:
     r"""The parameters $\theta_{t+1} = \theta_t + \alpha f(\theta_t)$ of expected linear Q-learning.
 
     The trace ends early only at an exact fixed point or when a parameter passes the ceiling of `iterate`.
@@ -107,16 +107,16 @@ def expected_q_iteration(problem: LinearQ, start: Float[np.ndarray, " k"], *, st
     Raises:
         ValueError: if `start` does not have shape (k,), or `step_size` or `n_steps` is not positive.
     """
-    check_parameters("start", problem.features, start)
-    check_step_size(step_size)
-    check_positive("n_steps", n_steps)
+    check_is("problem", problem, LinearQ)
+    start = check_shape("start", start, (problem.features.shape[1],))
+    step_size, n_steps = check_step_size(step_size), check_count("n_steps", n_steps)
     return iterate(lambda theta: theta + step_size * problem.field(theta), start, tolerance=0.0, max_steps=n_steps)
 
 
 def sampled_q_learning(
     problem: LinearQ,
     *,
-    start: Float[np.ndarray, " k"],
+    start: Numbers[ArrayLike, " k"],
     step_size: float,
     n_steps: int,
     n_runs: int,
@@ -140,17 +140,18 @@ def sampled_q_learning(
     Raises:
         ValueError: if `start` does not have shape (k,), or a number is not positive.
     """
-    check_parameters("start", problem.features, start)
-    check_step_size(step_size)
-    check_positive("n_runs", n_runs)
+    check_is("problem", problem, LinearQ)
+    check_is("rng", rng, np.random.Generator)
+    start = check_shape("start", start, (problem.features.shape[1],))
+    step_size, n_runs = check_step_size(step_size), check_count("n_runs", n_runs)
     mdp = problem.mdp
     table = problem.features.reshape(mdp.n_states, mdp.n_actions, -1)
     weights = np.broadcast_to(problem.weighting, (n_runs, len(problem.weighting)))
 
     def draws() -> Iterator[Transitions]:
         while True:
-            states, actions = np.divmod(draw_rows(weights, rng), mdp.n_actions)
-            next_states = draw_rows(mdp.transitions[states, actions], rng)
+            states, actions = np.divmod(_draw_rows(weights, rng), mdp.n_actions)
+            next_states = _draw_rows(mdp.transitions[states, actions], rng)
             yield Transitions(states, actions, mdp.rewards[states, actions], next_states)
 
     def increments(sample: Transitions, theta: Float[np.ndarray, "R k"]) -> Float[np.ndarray, "R k"]:

@@ -8,25 +8,31 @@ with $D = \operatorname{diag}(d)$ (Sutton & Barto 2018, sec. 9.4 and 11.1; Sutto
 $D (I - \gamma P_\pi)$ is called the key matrix.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from numpy.typing import ArrayLike
 
-from deadly_triad.fixed_point import Trace, check_finite, iterate
-from deadly_triad.mdp import (
-    MDP,
+from deadly_triad._checks import (
+    Numbers,
+    as_floats,
+    check_count,
     check_discount,
     check_distribution,
-    check_policy,
+    check_features,
+    check_function,
+    check_image,
+    check_is,
+    check_shape,
+    check_step_size,
     check_stochastic,
-    importance_ratios,
-    policy_rewards,
-    policy_transitions,
-    stationary_distribution,
+    keep,
 )
-from deadly_triad.stability import check_step_size
+from deadly_triad.fixed_point import Trace, iterate
+from deadly_triad.mdp import MDP, check_policy, importance_ratios, policy_rewards, policy_transitions, stationary_distribution
 
 ESCAPED = 1e100
 """A sampled run whose parameters pass this size has diverged and is held where it is."""
@@ -47,24 +53,23 @@ class LinearTD:
         ValueError: if a shape does not fit, `weighting` or a row of `transitions` is no distribution, or the discount is not in [0, 1).
     """
 
-    features: Float[np.ndarray, "n k"]
-    weighting: Float[np.ndarray, " n"]
-    transitions: Float[np.ndarray, "n n"]
-    rewards: Float[np.ndarray, " n"]
+    features: Numbers[np.ndarray, "n k"]
+    weighting: Numbers[np.ndarray, " n"]
+    transitions: Numbers[np.ndarray, "n n"]
+    rewards: Numbers[np.ndarray, " n"]
     discount: float
 
     def __post_init__(self) -> None:
-        check_stochastic("transitions", self.transitions)
-        n = len(self.transitions)
-        if self.features.ndim != 2 or self.features.shape[0] != n or self.features.shape[1] == 0:
-            raise ValueError(f"features must have shape (n, k) with n = {n} rows, got {self.features.shape}")
-        for name, vector in (("weighting", self.weighting), ("rewards", self.rewards)):
-            if vector.shape != (n,):
-                raise ValueError(f"{name} must have shape ({n},), got {vector.shape}")
-        check_finite("features", self.features)
-        check_finite("rewards", self.rewards)
-        check_distribution("weighting", self.weighting)
-        check_discount(self.discount)
+        transitions = check_stochastic("transitions", self.transitions)
+        n = len(transitions)
+        keep(
+            self,
+            features=check_features(self.features, n),
+            weighting=check_distribution("weighting", check_shape("weighting", self.weighting, (n,))),
+            transitions=transitions,
+            rewards=check_shape("rewards", self.rewards, (n,)),
+            discount=check_discount(self.discount),
+        )
 
     @property
     def key_matrix(self) -> Float[np.ndarray, "n n"]:
@@ -89,10 +94,10 @@ class LinearTD:
 
 def linear_td(
     mdp: MDP,
-    features: Float[np.ndarray, "S k"],
+    features: Numbers[ArrayLike, "S k"],
     *,
-    target: Float[np.ndarray, "S A"],
-    weighting: Float[np.ndarray, " S"],
+    target: Numbers[ArrayLike, "S A"],
+    weighting: Numbers[ArrayLike, " S"],
 ) -> LinearTD:
     """Expected TD(0) for the values of `target` when states are drawn from `weighting` and importance sampling corrects the actions.
 
@@ -106,6 +111,8 @@ def linear_td(
     Raises:
         ValueError: if an argument does not fit the MDP; the message names it.
     """
+    target = check_policy("target", mdp, target)
+    features, weighting = check_features(features, mdp.n_states, "S"), check_shape("weighting", weighting, (mdp.n_states,))
     return LinearTD(features, weighting, policy_transitions(mdp, target), policy_rewards(mdp, target), mdp.discount)
 
 
@@ -115,6 +122,7 @@ def td_fixed_point(system: LinearTD) -> Float[np.ndarray, " k"]:
     Raises:
         ValueError: if no parameter solves $A \theta = b$.
     """
+    check_is("system", system, LinearTD)
     A, b = system.A, system.b
     theta = np.linalg.lstsq(A, b, rcond=1e-12)[0]
     if np.max(np.abs(A @ theta - b)) > 1e-8 * (np.abs(b).max() + np.abs(A).max() * np.abs(theta).max()):
@@ -130,12 +138,12 @@ def expected_update(system: LinearTD, step_size: float) -> Float[np.ndarray, "k 
     Raises:
         ValueError: if `step_size` is not positive and finite.
     """
-    check_step_size(step_size)
+    check_is("system", system, LinearTD)
     A = system.A
-    return np.eye(len(A)) - step_size * A
+    return np.eye(len(A)) - check_step_size(step_size) * A
 
 
-def expected_iteration(system: LinearTD, start: Float[np.ndarray, " k"], *, step_size: float, n_steps: int) -> Trace:
+def expected_iteration(system: LinearTD, start: Numbers[ArrayLike, " k"], *, step_size: float, n_steps: int) -> Trace:
     r"""The parameters $\theta_0, …, \theta_T$ of expected TD(0), $\theta_{t+1} = \theta_t + \alpha (b - A \theta_t)$.
 
     It is semi-gradient dynamic programming: each step sweeps all states at once. The trace ends early only at an exact fixed point or
@@ -144,9 +152,8 @@ def expected_iteration(system: LinearTD, start: Float[np.ndarray, " k"], *, step
     Raises:
         ValueError: if `start` does not have shape (k,), or `step_size` or `n_steps` is not positive.
     """
-    check_parameters("start", system.features, start)
-    check_positive("n_steps", n_steps)
-    update, drift = expected_update(system, step_size), step_size * system.b
+    update, drift = expected_update(system, step_size), check_step_size(step_size) * system.b
+    start, n_steps = check_shape("start", start, drift.shape), check_count("n_steps", n_steps)
     return iterate(lambda theta: update @ theta + drift, start, tolerance=0.0, max_steps=n_steps)
 
 
@@ -157,6 +164,7 @@ def projection(system: LinearTD) -> Float[np.ndarray, "n n"]:
         ValueError: if two different value functions of the span agree on all states with positive weight: then no projection is
             singled out. Coverage (every weight positive) excludes that.
     """
+    check_is("system", system, LinearTD)
     root = np.sqrt(system.weighting)[:, None]
     if np.linalg.matrix_rank(root * system.features) < np.linalg.matrix_rank(system.features):
         raise ValueError("weighting must be positive on enough states to tell the value functions of the span apart")
@@ -175,8 +183,8 @@ class Transitions:
 
 def sample_transitions(
     mdp: MDP,
-    behaviour: Float[np.ndarray, "S A"],
-    weighting: Float[np.ndarray, " S"],
+    behaviour: Numbers[ArrayLike, "S A"],
+    weighting: Numbers[ArrayLike, " S"],
     n_samples: int,
     rng: np.random.Generator,
 ) -> Transitions:
@@ -185,12 +193,11 @@ def sample_transitions(
     Raises:
         ValueError: if an argument does not fit the MDP or `n_samples` is not positive.
     """
-    check_policy("behaviour", mdp, behaviour)
-    if weighting.shape != (mdp.n_states,):
-        raise ValueError(f"weighting must have shape ({mdp.n_states},), got {weighting.shape}")
-    check_distribution("weighting", weighting)
-    check_positive("n_samples", n_samples)
-    states = draw_rows(np.broadcast_to(weighting, (n_samples, mdp.n_states)), rng)
+    behaviour = check_policy("behaviour", mdp, behaviour)
+    weighting = check_distribution("weighting", check_shape("weighting", weighting, (mdp.n_states,)))
+    n_samples = check_count("n_samples", n_samples)
+    check_is("rng", rng, np.random.Generator)
+    states = _draw_rows(np.broadcast_to(weighting, (n_samples, mdp.n_states)), rng)
     return _step(mdp, behaviour, states, rng)
 
 
@@ -211,11 +218,11 @@ class SampledTD:
 
 def sampled_td(
     mdp: MDP,
-    features: Float[np.ndarray, "S k"],
+    features: Numbers[ArrayLike, "S k"],
     *,
-    target: Float[np.ndarray, "S A"],
-    behaviour: Float[np.ndarray, "S A"],
-    start: Float[np.ndarray, " k"],
+    target: Numbers[ArrayLike, "S A"],
+    behaviour: Numbers[ArrayLike, "S A"],
+    start: Numbers[ArrayLike, " k"],
     step_size: float,
     n_steps: int,
     n_runs: int,
@@ -246,28 +253,31 @@ def sampled_td(
         ValueError: if an argument does not fit the MDP or is not positive, if `behaviour` does not cover `target`, or if `behaviour`
             has no unique stationary distribution.
     """
-    check_sampling(mdp, features, target, behaviour, start, step_size)
+    features, target, behaviour, start = check_sampling(mdp, features, target, behaviour, start)
+    step_size = check_step_size(step_size)
+    check_is("importance_sampling", importance_sampling, bool | np.bool)
     ratios = importance_ratios(target, behaviour) if importance_sampling else np.ones_like(target)
 
     def increments(samples: Transitions, theta: Float[np.ndarray, "R k"]) -> Float[np.ndarray, "R k"]:
-        return (step_size * ratios[samples.states, samples.actions])[:, None] * semi_gradients(mdp, features, samples, theta)
+        return (step_size * ratios[samples.states, samples.actions])[:, None] * _semi_gradients(mdp, features, samples, theta)
 
     samples = trajectories(mdp, behaviour, n_runs, rng)
     return run_samples(samples, increments, start, n_steps=n_steps, n_runs=n_runs, keep_every=keep_every)
 
 
-def trajectories(mdp: MDP, behaviour: Float[np.ndarray, "S A"], n_runs: int, rng: np.random.Generator) -> Iterator[Transitions]:
+def trajectories(mdp: MDP, behaviour: Numbers[ArrayLike, "S A"], n_runs: int, rng: np.random.Generator) -> Iterator[Transitions]:
     """Endless trajectories of the behaviour policy, `n_runs` side by side, from its stationary distribution: one transition of each a time.
 
     Raises:
         ValueError: if `n_runs` is not positive, or `behaviour` does not fit the MDP or has no unique stationary distribution.
     """
-    check_positive("n_runs", n_runs)
-    check_policy("behaviour", mdp, behaviour)
+    behaviour = check_policy("behaviour", mdp, behaviour)
+    shape = (check_count("n_runs", n_runs), mdp.n_states)
     weighting = _stationary(mdp, behaviour)
+    check_is("rng", rng, np.random.Generator)
 
     def steps() -> Iterator[Transitions]:
-        states = draw_rows(np.broadcast_to(weighting, (n_runs, mdp.n_states)), rng)
+        states = _draw_rows(np.broadcast_to(weighting, shape), rng)
         while True:
             samples = _step(mdp, behaviour, states, rng)
             yield samples
@@ -276,19 +286,19 @@ def trajectories(mdp: MDP, behaviour: Float[np.ndarray, "S A"], n_runs: int, rng
     return steps()
 
 
-def semi_gradients(
+def _semi_gradients(
     mdp: MDP, features: Float[np.ndarray, "S k"], samples: Transitions, theta: Float[np.ndarray, "R k"]
 ) -> Float[np.ndarray, "R k"]:
-    r"""$(r + \gamma \theta^\top \phi' - \theta^\top \phi) \phi$ of one transition a run, shape (R, k)."""
+    r"""$(r + \gamma \theta^\top \phi' - \theta^\top \phi) \phi$ of one transition a run, shape (R, k); it runs each step: no checks."""
     phi, phi_next = features[samples.states], features[samples.next_states]
     td_errors = samples.rewards + np.sum(theta * (mdp.discount * phi_next - phi), axis=1)
     return td_errors[:, None] * phi
 
 
 def run_samples(
-    samples: Iterator[Transitions],
+    samples: Iterable[Transitions],
     increments: Callable[[Transitions, np.ndarray], np.ndarray],
-    start: Float[np.ndarray, " k"],
+    start: Numbers[ArrayLike, " k"],
     *,
     n_steps: int,
     n_runs: int,
@@ -305,18 +315,25 @@ def run_samples(
         keep_every: keep the parameters of every so many steps (and of step 0).
 
     Raises:
-        ValueError: if a number is not positive.
+        ValueError: if a number is not positive, `start` is not a finite vector, `samples` end before `n_steps`, or `increments` returns
+            something else than an array of shape (R, k).
     """
-    for name, number in (("n_steps", n_steps), ("n_runs", n_runs), ("keep_every", keep_every)):
-        check_positive(name, number)
-    theta = np.tile(np.asarray(start, dtype=float), (n_runs, 1))
+    check_is("samples", samples, Iterable)
+    check_function("increments", increments)
+    n_steps, n_runs, keep_every = check_count("n_steps", n_steps), check_count("n_runs", n_runs), check_count("keep_every", keep_every)
+    start = as_floats("start", start)
+    theta = np.tile(check_shape("start", start, (start.size,)), (n_runs, 1))
     escaped = np.zeros(n_runs, dtype=bool)
     steps = np.arange(0, n_steps + 1, keep_every)
     kept = np.empty((n_runs, len(steps), len(start)))
     kept[:, 0] = theta
-    for t, sample in zip(range(1, n_steps + 1), samples, strict=False):
+    rest = iter(samples)
+    for t in range(1, n_steps + 1):
+        sample = next(rest, None)
+        if sample is None:
+            raise ValueError(f"samples must hold n_steps = {n_steps} transitions a run, got {t - 1}")
         with np.errstate(over="ignore", invalid="ignore"):
-            proposal = theta + increments(sample, theta)
+            proposal = theta + check_image("increments", partial(increments, sample), theta)
             escaped |= ~(np.abs(proposal).max(axis=1) <= ESCAPED)
         theta = np.where(escaped[:, None], theta, proposal)
         if t % keep_every == 0:
@@ -326,11 +343,11 @@ def run_samples(
 
 def sampled_td_mean(
     mdp: MDP,
-    features: Float[np.ndarray, "S k"],
+    features: Numbers[ArrayLike, "S k"],
     *,
-    target: Float[np.ndarray, "S A"],
-    behaviour: Float[np.ndarray, "S A"],
-    start: Float[np.ndarray, " k"],
+    target: Numbers[ArrayLike, "S A"],
+    behaviour: Numbers[ArrayLike, "S A"],
+    start: Numbers[ArrayLike, " k"],
     step_size: float,
     n_steps: int,
 ) -> Float[np.ndarray, "{n_steps+1} k"]:
@@ -356,13 +373,13 @@ def sampled_td_mean(
     Raises:
         ValueError: as `sampled_td`, and if the mean leaves the range of floating point.
     """
-    check_sampling(mdp, features, target, behaviour, start, step_size)
-    check_positive("n_steps", n_steps)
+    features, target, behaviour, start = check_sampling(mdp, features, target, behaviour, start)
+    step_size, n_steps = check_step_size(step_size), check_count("n_steps", n_steps)
     ratios = importance_ratios(target, behaviour)
     weighting = _stationary(mdp, behaviour)
     path = behaviour[:, :, None] * mdp.transitions
     difference = mdp.discount * features[None, :, :] - features[:, None, :]
-    carried = weighting[:, None] * np.asarray(start, dtype=float)
+    carried = weighting[:, None] * start
     means = [carried.sum(axis=0)]
     for t in range(n_steps):
         with np.errstate(over="ignore", invalid="ignore"):
@@ -376,13 +393,13 @@ def sampled_td_mean(
 
 
 def _step(mdp: MDP, behaviour: Float[np.ndarray, "S A"], states: Int[np.ndarray, " N"], rng: np.random.Generator) -> Transitions:
-    actions = draw_rows(behaviour[states], rng)
-    next_states = draw_rows(mdp.transitions[states, actions], rng)
+    actions = _draw_rows(behaviour[states], rng)
+    next_states = _draw_rows(mdp.transitions[states, actions], rng)
     return Transitions(states, actions, mdp.rewards[states, actions], next_states)
 
 
-def draw_rows(probabilities: Float[np.ndarray, "N m"], rng: np.random.Generator) -> Int[np.ndarray, " N"]:
-    """One index a row, drawn with the probabilities in that row, shape (N,)."""
+def _draw_rows(probabilities: Float[np.ndarray, "N m"], rng: np.random.Generator) -> Int[np.ndarray, " N"]:
+    """One index a row, drawn with the probabilities in that row, shape (N,); it runs each step: no checks."""
     # Inverse transform, row by row; scaling by the last entry keeps rounding from drawing index m.
     cumulative = np.cumsum(probabilities, axis=1)
     uniform = rng.random(len(probabilities)) * cumulative[:, -1]
@@ -391,20 +408,15 @@ def draw_rows(probabilities: Float[np.ndarray, "N m"], rng: np.random.Generator)
 
 def check_sampling(
     mdp: MDP,
-    features: Float[np.ndarray, "..."],
-    target: Float[np.ndarray, "..."],
-    behaviour: Float[np.ndarray, "..."],
-    start: Float[np.ndarray, "..."],
-    step_size: float,
-) -> None:
-    """Refuse arguments of a sampled algorithm that do not fit the MDP or each other, by name."""
-    check_step_size(step_size)
-    check_policy("target", mdp, target)
-    check_policy("behaviour", mdp, behaviour)
-    if features.ndim != 2 or features.shape[0] != mdp.n_states or features.shape[1] == 0:
-        raise ValueError(f"features must have shape (S, k) with S = {mdp.n_states}, got {features.shape}")
-    check_finite("features", features)
-    check_parameters("start", features, start)
+    features: Numbers[ArrayLike, "..."],
+    target: Numbers[ArrayLike, "..."],
+    behaviour: Numbers[ArrayLike, "..."],
+    start: Numbers[ArrayLike, "..."],
+) -> tuple[Float[np.ndarray, "S k"], Float[np.ndarray, "S A"], Float[np.ndarray, "S A"], Float[np.ndarray, " k"]]:
+    """The four arrays of a sampled algorithm as float64; those that do not fit the MDP or each other are refused, by name."""
+    target, behaviour = check_policy("target", mdp, target), check_policy("behaviour", mdp, behaviour)
+    features = check_features(features, mdp.n_states, "S")
+    return features, target, behaviour, check_shape("start", start, (features.shape[1],))
 
 
 def _stationary(mdp: MDP, behaviour: Float[np.ndarray, "S A"]) -> Float[np.ndarray, " S"]:
@@ -412,16 +424,3 @@ def _stationary(mdp: MDP, behaviour: Float[np.ndarray, "S A"]) -> Float[np.ndarr
         return stationary_distribution(policy_transitions(mdp, behaviour))
     except ValueError as reason:
         raise ValueError(f"behaviour must have a unique stationary distribution: {reason}") from reason
-
-
-def check_parameters(name: str, features: Float[np.ndarray, "n k"], parameters: Float[np.ndarray, "..."]) -> None:
-    """Refuse parameters that do not fit the features or are not finite."""
-    if parameters.shape != (features.shape[1],):
-        raise ValueError(f"{name} must have shape ({features.shape[1]},), got {parameters.shape}")
-    check_finite(name, parameters)
-
-
-def check_positive(name: str, number: int) -> None:
-    """Refuse a number of steps, runs or samples below 1."""
-    if not number >= 1:
-        raise ValueError(f"{name} must be at least 1, got {number}")

@@ -17,12 +17,23 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from deadly_triad.fixed_point import check_finite
-
-ROW_SUM_TOLERANCE = 1e-9
+from deadly_triad._checks import (
+    Numbers,
+    as_floats,
+    check_count,
+    check_discount,
+    check_distribution,
+    check_indices,
+    check_is,
+    check_shape,
+    check_stochastic,
+    keep,
+    shorten,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,19 +49,21 @@ class MDP:
         ValueError: if a shape, a row or the discount is not as said here; the message names it.
     """
 
-    transitions: Float[np.ndarray, "S A S"]
-    rewards: Float[np.ndarray, "S A"]
+    transitions: Numbers[np.ndarray, "S A S"]
+    rewards: Numbers[np.ndarray, "S A"]
     discount: float
 
     def __post_init__(self) -> None:
-        shape = self.transitions.shape
+        transitions = as_floats("transitions", self.transitions)
+        shape = transitions.shape
         if len(shape) != 3 or shape[0] != shape[2] or 0 in shape:
             raise ValueError(f"transitions must have shape (S, A, S), got {shape}")
-        check_distribution("transitions", self.transitions)
-        if self.rewards.shape != shape[:2]:
-            raise ValueError(f"rewards must have shape (S, A) = {shape[:2]}, got {self.rewards.shape}")
-        check_finite("rewards", self.rewards)
-        check_discount(self.discount)
+        keep(
+            self,
+            transitions=check_distribution("transitions", transitions),
+            rewards=check_shape("rewards", self.rewards, shape[:2], "(S, A) = "),
+            discount=check_discount(self.discount),
+        )
 
     @property
     def n_states(self) -> int:
@@ -63,48 +76,49 @@ class MDP:
         return self.transitions.shape[1]
 
 
-def policy_transitions(mdp: MDP, policy: Float[np.ndarray, "S A"]) -> Float[np.ndarray, "S S"]:
+def policy_transitions(mdp: MDP, policy: Numbers[ArrayLike, "S A"]) -> Float[np.ndarray, "S S"]:
     r"""$P_\pi(s' | s) = \sum_a \pi(a | s) P(s' | s, a)$, shape (S, S).
 
     Raises:
         ValueError: if `policy` is not a policy of `mdp`.
     """
-    check_policy("policy", mdp, policy)
+    policy = check_policy("policy", mdp, policy)
     return np.einsum("sa,sat->st", policy, mdp.transitions)
 
 
-def policy_rewards(mdp: MDP, policy: Float[np.ndarray, "S A"]) -> Float[np.ndarray, " S"]:
+def policy_rewards(mdp: MDP, policy: Numbers[ArrayLike, "S A"]) -> Float[np.ndarray, " S"]:
     r"""$r_\pi(s) = \sum_a \pi(a | s) r(s, a)$, shape (S,).
 
     Raises:
         ValueError: if `policy` is not a policy of `mdp`.
     """
-    check_policy("policy", mdp, policy)
+    policy = check_policy("policy", mdp, policy)
     return np.sum(policy * mdp.rewards, axis=1)
 
 
-def pair_transitions(mdp: MDP, policy: Float[np.ndarray, "S A"]) -> Float[np.ndarray, "n n"]:
+def pair_transitions(mdp: MDP, policy: Numbers[ArrayLike, "S A"]) -> Float[np.ndarray, "n n"]:
     r"""$P^\pi$ from state-action pair to state-action pair, $P(s' | s, a) \pi(a' | s')$, shape (n, n) with n = S A, state-major.
 
     Raises:
         ValueError: if `policy` is not a policy of `mdp`.
     """
-    check_policy("policy", mdp, policy)
+    policy = check_policy("policy", mdp, policy)
     n_pairs = mdp.n_states * mdp.n_actions
     return (mdp.transitions[..., None] * policy).reshape(n_pairs, n_pairs)
 
 
-def importance_ratios(target: Float[np.ndarray, "S A"], behaviour: Float[np.ndarray, "S A"]) -> Float[np.ndarray, "S A"]:
+def importance_ratios(target: Numbers[ArrayLike, "S A"], behaviour: Numbers[ArrayLike, "S A"]) -> Float[np.ndarray, "S A"]:
     r"""$\pi(a | s) / b(a | s)$, and 0 where neither policy takes the action, shape (S, A).
 
     Raises:
         ValueError: if `behaviour` never takes an action that `target` takes (no coverage; no ratio corrects for that), if the shapes
             differ, or if a row is no distribution.
     """
+    target, behaviour = check_distribution("target", target), check_distribution("behaviour", behaviour)
+    if target.ndim != 2:
+        raise ValueError(f"target must have shape (S, A), got {target.shape}")
     if target.shape != behaviour.shape:
         raise ValueError(f"behaviour must have the shape {target.shape} of target, got {behaviour.shape}")
-    check_distribution("target", target)
-    check_distribution("behaviour", behaviour)
     missing = np.argwhere((target > 0) & (behaviour == 0))
     if len(missing):
         state, action = missing[0]
@@ -112,55 +126,55 @@ def importance_ratios(target: Float[np.ndarray, "S A"], behaviour: Float[np.ndar
     return np.divide(target, behaviour, out=np.zeros_like(target), where=behaviour > 0)
 
 
-def policy_operator(mdp: MDP, policy: Float[np.ndarray, "S A"], values: Float[np.ndarray, "S A"]) -> Float[np.ndarray, "S A"]:
+def policy_operator(mdp: MDP, policy: Numbers[ArrayLike, "S A"], values: Numbers[ArrayLike, "S A"]) -> Float[np.ndarray, "S A"]:
     r"""$T^\pi Q$ (module equation), shape (S, A).
 
     Raises:
         ValueError: if `policy` is not a policy of `mdp` or `values` has another shape.
     """
-    check_policy("policy", mdp, policy)
-    _check_action_values(mdp, values)
+    policy, values = check_policy("policy", mdp, policy), _check_action_values(mdp, values)
     return mdp.rewards + mdp.discount * mdp.transitions @ np.sum(policy * values, axis=1)
 
 
-def optimality_operator(mdp: MDP, values: Float[np.ndarray, "S A"]) -> Float[np.ndarray, "S A"]:
+def optimality_operator(mdp: MDP, values: Numbers[ArrayLike, "S A"]) -> Float[np.ndarray, "S A"]:
     r"""$T^* Q$ (module equation), shape (S, A).
 
     Raises:
         ValueError: if `values` does not have shape (S, A) or is not finite.
     """
-    _check_action_values(mdp, values)
+    values = _check_action_values(mdp, values)
     return mdp.rewards + mdp.discount * mdp.transitions @ values.max(axis=1)
 
 
-def state_values(mdp: MDP, policy: Float[np.ndarray, "S A"]) -> Float[np.ndarray, " S"]:
+def state_values(mdp: MDP, policy: Numbers[ArrayLike, "S A"]) -> Float[np.ndarray, " S"]:
     r"""$v_\pi = (I - \gamma P_\pi)^{-1} r_\pi$, shape (S,).
 
     Raises:
         ValueError: if `policy` is not a policy of `mdp`.
     """
-    system = np.eye(mdp.n_states) - mdp.discount * policy_transitions(mdp, policy)
-    return np.linalg.solve(system, policy_rewards(mdp, policy))
+    transitions, rewards = policy_transitions(mdp, policy), policy_rewards(mdp, policy)
+    return np.linalg.solve(np.eye(mdp.n_states) - mdp.discount * transitions, rewards)
 
 
-def action_values(mdp: MDP, policy: Float[np.ndarray, "S A"]) -> Float[np.ndarray, "S A"]:
+def action_values(mdp: MDP, policy: Numbers[ArrayLike, "S A"]) -> Float[np.ndarray, "S A"]:
     r"""$Q^\pi(s, a) = r(s, a) + \gamma \sum_{s'} P(s' | s, a) v_\pi(s')$, shape (S, A).
 
     Raises:
         ValueError: if `policy` is not a policy of `mdp`.
     """
-    return mdp.rewards + mdp.discount * mdp.transitions @ state_values(mdp, policy)
+    values = state_values(mdp, policy)
+    return mdp.rewards + mdp.discount * mdp.transitions @ values
 
 
-def deterministic_policy(actions: Int[np.ndarray, " S"], n_actions: int) -> Float[np.ndarray, "S A"]:
+def deterministic_policy(actions: Numbers[ArrayLike, " S"], n_actions: int) -> Float[np.ndarray, "S A"]:
     """The policy that takes `actions[s]` in state s, as an array of shape (S, A).
 
     Raises:
-        ValueError: if an action is not one of 0, …, n_actions - 1.
+        ValueError: if an action is not one of 0, …, n_actions - 1, or `n_actions` is not positive.
+        TypeError: if `actions` are not whole numbers; a mask is refused.
     """
-    if np.any((actions < 0) | (actions >= n_actions)):
-        raise ValueError(f"actions must lie in 0, …, {n_actions - 1}, got {actions}")
-    return np.eye(n_actions)[actions]
+    n_actions = check_count("n_actions", n_actions)
+    return np.eye(n_actions)[check_indices("actions", actions, n_actions)]
 
 
 def optimal_action_values(mdp: MDP) -> Float[np.ndarray, "S A"]:
@@ -169,6 +183,7 @@ def optimal_action_values(mdp: MDP) -> Float[np.ndarray, "S A"]:
     Each sweep evaluates the greedy policy exactly and improves it; it ends when the values stop growing, which they do because the
     policies are finitely many and each is strictly better than the last (Puterman 1994, thm 6.4.2).
     """
+    check_is("mdp", mdp, MDP)
     actions, best = mdp.rewards.argmax(axis=1), np.full(mdp.n_states, -np.inf)
     while True:
         values = action_values(mdp, deterministic_policy(actions, mdp.n_actions))
@@ -180,7 +195,7 @@ def optimal_action_values(mdp: MDP) -> Float[np.ndarray, "S A"]:
         actions = np.where(values.max(axis=1) > current, values.argmax(axis=1), actions)
 
 
-def recurrent_classes(transitions: Float[np.ndarray, "S S"]) -> list[Int[np.ndarray, " members"]]:
+def recurrent_classes(transitions: Numbers[ArrayLike, "S S"]) -> list[Int[np.ndarray, " members"]]:
     """The closed communicating classes of a Markov chain, as arrays of state indices.
 
     A chain is irreducible when it has one such class and the class holds every state.
@@ -188,7 +203,7 @@ def recurrent_classes(transitions: Float[np.ndarray, "S S"]) -> list[Int[np.ndar
     Raises:
         ValueError: if `transitions` is not a stochastic matrix.
     """
-    check_stochastic("transitions", transitions)
+    transitions = check_stochastic("transitions", transitions)
     edges = transitions > 0
     n_classes, label = connected_components(csr_array(edges.astype(float)), directed=True, connection="strong")
     leaves = edges & (label[:, None] != label[None, :])
@@ -196,7 +211,7 @@ def recurrent_classes(transitions: Float[np.ndarray, "S S"]) -> list[Int[np.ndar
     return [np.flatnonzero(label == c) for c in sorted(closed)]
 
 
-def stationary_distribution(transitions: Float[np.ndarray, "S S"]) -> Float[np.ndarray, " S"]:
+def stationary_distribution(transitions: Numbers[ArrayLike, "S S"]) -> Float[np.ndarray, " S"]:
     r"""The distribution $d$ with $d^\top P = d^\top$, shape (S,); zero on transient states.
 
     It is unique exactly when the chain has one recurrent class. On that class it is found by the elimination of Grassmann, Taksar &
@@ -208,11 +223,12 @@ def stationary_distribution(transitions: Float[np.ndarray, "S S"]) -> Float[np.n
     >>> stationary_distribution(np.array([[0.5, 0.5], [1.0, 0.0]])).round(12)
     array([0.66666667, 0.33333333])
     """
+    transitions = check_stochastic("transitions", transitions)
     classes = recurrent_classes(transitions)
     if len(classes) > 1:
         raise ValueError(
             f"transitions must have one recurrent class for a unique stationary distribution, got {len(classes)}: "
-            f"{[c.tolist() for c in classes]}"
+            f"{shorten([c.tolist() for c in classes])}"
         )
     (members,) = classes
     p = transitions[np.ix_(members, members)].copy()
@@ -227,41 +243,12 @@ def stationary_distribution(transitions: Float[np.ndarray, "S S"]) -> Float[np.n
     return distribution
 
 
-def check_discount(discount: float) -> None:
-    """Refuse a discount outside [0, 1)."""
-    if not 0 <= discount < 1:
-        raise ValueError(f"discount must lie in [0, 1), got {discount}")
+def check_policy(name: str, mdp: MDP, policy: Numbers[ArrayLike, "..."]) -> Float[np.ndarray, "S A"]:
+    """`policy` as float64; anything but a policy of `mdp` is refused, by name."""
+    check_is("mdp", mdp, MDP)
+    return check_distribution(name, check_shape(name, policy, (mdp.n_states, mdp.n_actions), "(S, A) = "))
 
 
-def check_distribution(name: str, array: Float[np.ndarray, "... n"]) -> None:
-    """Refuse an array whose last axis does not hold probability distributions, by name."""
-    check_finite(name, array)
-    if np.any(array < 0):
-        raise ValueError(f"{name} must hold probabilities, got the negative entry {array.min():.6g}")
-    sums = array.sum(axis=-1)
-    worst = np.unravel_index(np.argmax(np.abs(sums - 1)), sums.shape)
-    if abs(sums[worst] - 1) > ROW_SUM_TOLERANCE:
-        where = f" at index {tuple(int(i) for i in worst)}" if worst else ""
-        raise ValueError(f"{name} must sum to 1 along the last axis, got {float(sums[worst]):.12g}{where}")
-
-
-def check_stochastic(name: str, matrix: Float[np.ndarray, "..."]) -> None:
-    """Refuse anything but a square matrix whose rows are probability distributions, by name."""
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] == 0:
-        raise ValueError(f"{name} must be a square matrix, got shape {matrix.shape}")
-    check_distribution(name, matrix)
-
-
-def check_policy(name: str, mdp: MDP, policy: Float[np.ndarray, "..."]) -> None:
-    """Refuse anything but a policy of `mdp`, by name."""
-    shape = (mdp.n_states, mdp.n_actions)
-    if policy.shape != shape:
-        raise ValueError(f"{name} must have shape (S, A) = {shape}, got {policy.shape}")
-    check_distribution(name, policy)
-
-
-def _check_action_values(mdp: MDP, values: Float[np.ndarray, "..."]) -> None:
-    shape = (mdp.n_states, mdp.n_actions)
-    if values.shape != shape:
-        raise ValueError(f"values must have shape (S, A) = {shape}, got {values.shape}")
-    check_finite("values", values)
+def _check_action_values(mdp: MDP, values: Numbers[ArrayLike, "..."]) -> Float[np.ndarray, "S A"]:
+    check_is("mdp", mdp, MDP)
+    return check_shape("values", values, (mdp.n_states, mdp.n_actions), "(S, A) = ")

@@ -43,7 +43,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from deadly_triad.fixed_point import check_square
+from deadly_triad._checks import check_square
 from deadly_triad.networks import Dense, Network, dense
 
 P = TypeVar("P")

@@ -15,9 +15,11 @@ from typing import Literal
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Complex, Float
+from jaxtyping import Complex
+from numpy.typing import ArrayLike
 
-from deadly_triad.fixed_point import Norm, check_square
+from deadly_triad._checks import Numbers, check_number, check_square, check_step_size
+from deadly_triad.fixed_point import Norm
 
 Verdict = Literal["stable", "semistable", "unstable"]
 
@@ -48,21 +50,22 @@ class Stability:
         Raises:
             ValueError: if `step_size` is not positive.
         """
-        check_step_size(step_size)
+        step_size = check_step_size(step_size)
         moving = self.eigenvalues[np.argsort(np.abs(self.eigenvalues))[self.n_null :]]
         return float(np.max(np.abs(1 - step_size * moving), initial=0.0))
 
 
-def analyse_stability(matrix: Float[np.ndarray, "n n"], *, null_tolerance: float = 1e-10) -> Stability:
+def analyse_stability(matrix: Numbers[ArrayLike, "n n"], *, null_tolerance: float = 1e-10) -> Stability:
     r"""Read off the spectrum of $M$ when $x \mapsto x - \alpha (M x - c)$ settles.
 
     Args:
         matrix: $M$, real, shape (n, n), not necessarily symmetric.
-        null_tolerance: eigenvalues up to `null_tolerance` times $\|M\|_2$ count as zero, and so do real parts. In floating point zero
-            and tiny cannot be told apart, and a defective eigenvalue of multiplicity $m$ is only known to $\epsilon^{1/m}$.
+        null_tolerance: eigenvalues up to `null_tolerance` times $\|M\|_2$ count as zero, and so do real parts; in [0, 1). In floating
+            point zero and tiny cannot be told apart, and a defective eigenvalue of multiplicity $m$ is only known to $\epsilon^{1/m}$.
 
     Raises:
-        ValueError: if `matrix` is not finite and square.
+        ValueError: if `matrix` is not finite and square, has an eigenvalue beyond the range of floating point, or `null_tolerance` is not
+            in [0, 1).
 
     A rotation, however slow, is not settled by any step; damping it settles it:
 
@@ -71,31 +74,38 @@ def analyse_stability(matrix: Float[np.ndarray, "n n"], *, null_tolerance: float
     >>> round(analyse_stability(np.array([[1.0, 1.0], [-1.0, 1.0]])).largest_stable_step, 12)
     1.0
     """
-    check_square("matrix", matrix)
-    eigenvalues = np.linalg.eigvals(matrix).astype(complex)
-    eigenvalues = eigenvalues[np.lexsort((eigenvalues.imag, eigenvalues.real))]
-    tolerance = null_tolerance * float(np.linalg.norm(matrix, 2))
-    null = np.abs(eigenvalues) <= tolerance
-    n_null, moving = int(null.sum()), eigenvalues[~null]
+    matrix = check_square("matrix", matrix)
+    null_tolerance = check_number("null_tolerance", null_tolerance, "lie in [0, 1)", lambda number: 0 <= number < 1)
+    # A power of two near the largest entry: dividing by it costs no digit, and then no square leaves the range of floating point.
+    size = 2.0 ** (int(np.frexp(np.abs(matrix).max())[1]) - 1)
+    scaled = matrix / size
+    relative = np.linalg.eigvals(scaled).astype(complex)
+    relative = relative[np.lexsort((relative.imag, relative.real))]
+    with np.errstate(over="ignore", invalid="ignore"):
+        eigenvalues = relative * size
+    if not np.all(np.isfinite(eigenvalues)):
+        raise ValueError(f"matrix must have eigenvalues within the range of floating point, got entries up to {size:.6g}")
+    tolerance = null_tolerance * float(np.linalg.norm(scaled, 2))
+    null = np.abs(relative) <= tolerance
+    n_null, moving = int(null.sum()), relative[~null]
     # A zero eigenvalue without its eigenvector (a Jordan block) drifts linearly under the iteration.
-    defective = len(matrix) - int(np.linalg.matrix_rank(matrix, tol=tolerance)) < n_null
+    defective = len(matrix) - int(np.linalg.matrix_rank(scaled, tol=tolerance)) < n_null
     if defective or np.any(moving.real <= tolerance):
         return Stability(eigenvalues, n_null, "unstable", 0.0)
-    step = np.min(2 * moving.real / np.abs(moving) ** 2, initial=np.inf)
-    return Stability(eigenvalues, n_null, "semistable" if n_null else "stable", float(step))
+    step = float(np.min(2 * moving.real / np.abs(moving) ** 2, initial=np.inf))
+    return Stability(eigenvalues, n_null, "semistable" if n_null else "stable", step / size)
 
 
-def spectral_radius(matrix: Float[np.ndarray, "n n"]) -> float:
+def spectral_radius(matrix: Numbers[ArrayLike, "n n"]) -> float:
     r"""The largest modulus of an eigenvalue, $\rho(M)$.
 
     Raises:
         ValueError: if `matrix` is not finite and square.
     """
-    check_square("matrix", matrix)
-    return float(np.max(np.abs(np.linalg.eigvals(matrix))))
+    return float(np.max(np.abs(np.linalg.eigvals(check_square("matrix", matrix)))))
 
 
-def contraction_norm(matrix: Float[np.ndarray, "n n"], modulus: float | None = None) -> Norm:
+def contraction_norm(matrix: Numbers[ArrayLike, "n n"], modulus: float | None = None) -> Norm:
     r"""A quadratic norm in which $x \mapsto M x$ contracts with the given modulus; it exists when $\rho(M) < \beta$.
 
     It is $\|x\|_H^2 = x^\top H x$ with $H = \sum_k \beta^{-2k} (M^k)^\top M^k$, the solution of Stein's equation
@@ -110,11 +120,10 @@ def contraction_norm(matrix: Float[np.ndarray, "n n"], modulus: float | None = N
         ValueError: if the spectral radius is not below `modulus`, `modulus` is not below 1, or the norm is so stretched that float64
             cannot represent it.
     """
+    matrix = check_square("matrix", matrix)
     radius = spectral_radius(matrix)
-    if modulus is None:
-        modulus = (radius + 1) / 2
-    if not radius < modulus < 1:
-        raise ValueError(f"modulus must lie strictly between the spectral radius {radius:.6g} and 1, got {modulus:.6g}")
+    between = f"lie strictly between the spectral radius {radius:.6g} and 1"
+    modulus = check_number("modulus", (radius + 1) / 2 if modulus is None else modulus, between, lambda number: radius < number < 1)
     scaled = matrix.T / modulus
     with warnings.catch_warnings():
         warnings.simplefilter("error", scipy.linalg.LinAlgWarning)
@@ -123,9 +132,3 @@ def contraction_norm(matrix: Float[np.ndarray, "n n"], modulus: float | None = N
             return Norm(2, scipy.linalg.cholesky((h + h.T) / 2))
         except (scipy.linalg.LinAlgWarning, np.linalg.LinAlgError) as reason:
             raise ValueError("matrix must be less far from normal: its norm cannot be told from a degenerate one in float64") from reason
-
-
-def check_step_size(step_size: float) -> None:
-    """Refuse a step size that is not positive and finite."""
-    if not 0 < step_size < np.inf:
-        raise ValueError(f"step_size must be positive and finite, got {step_size}")

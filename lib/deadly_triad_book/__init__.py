@@ -1,1 +1,18 @@
 """What only the book needs: figure style, drawings, Sphinx glue. No mathematics lives here."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def book_extra() -> Iterator[None]:
+    """Around imports that the package itself does not require: where one is missing, the error says how to get it.
+
+    Raises:
+        ModuleNotFoundError: if a module is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        message = f"{missing.name} must be installed for the book's figures: pip install 'deadly-triad[book]'"
+        raise ModuleNotFoundError(message, name=missing.name) from missing

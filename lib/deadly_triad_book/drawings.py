@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.patches import Circle, FancyArrowPatch
+from deadly_triad_book import book_extra
+
+with book_extra():
+    import matplotlib.pyplot as plt
+    from matplotlib.axes import Axes
+    from matplotlib.patches import Circle, FancyArrowPatch
 
 RADIUS = 0.42
 

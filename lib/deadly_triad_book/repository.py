@@ -6,10 +6,11 @@ other build has no such buttons.
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sphinx.application import Sphinx
-from sphinx.config import Config
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+    from sphinx.config import Config
 
 
 def theme_options(environment: Mapping[str, str]) -> dict[str, str | bool]:
@@ -30,11 +31,11 @@ def theme_options(environment: Mapping[str, str]) -> dict[str, str | bool]:
     }
 
 
-def _add_repository(_app: Sphinx, config: Config) -> None:
+def _add_repository(_app: "Sphinx", config: "Config") -> None:
     config.html_theme_options.update(theme_options(os.environ))
 
 
-def setup(app: Sphinx) -> dict[str, Any]:
+def setup(app: "Sphinx") -> dict[str, Any]:
     """Register the extension."""
     app.connect("config-inited", _add_repository)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

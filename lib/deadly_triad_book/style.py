@@ -6,10 +6,13 @@ readers with any of the usual colour-vision deficiencies can tell apart (Okabe &
 
 from typing import Any, Final
 
-from cycler import cycler
-from IPython.core.getipython import get_ipython
-from matplotlib import style
-from matplotlib_inline.backend_inline import set_matplotlib_formats
+from deadly_triad_book import book_extra
+
+with book_extra():
+    from cycler import cycler
+    from IPython.core.getipython import get_ipython
+    from matplotlib import style
+    from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 BLUE: Final = "#0072B2"
 VERMILLION: Final = "#D55E00"

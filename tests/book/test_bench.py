@@ -174,8 +174,6 @@ def test_every_case_of_the_targets_is_there(results):
 
 def test_results_say_where_they_come_from(results):
     origin = results["provenance"]
-    assert set(origin) == {
-        *("seconds", "finished", "commit", "python", "numpy", "jax", "jaxlib", "machine", "cores", "rivals"),
-    }
+    assert set(origin) >= {"seconds", "finished", "commit", "python", "numpy", "jax", "jaxlib", "machine", "cores", "rivals"}
     assert len(origin["commit"]) == 40
     assert results["peak_gflops"] > 0

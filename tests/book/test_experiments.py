@@ -2,8 +2,12 @@
 
 import importlib.util
 import json
+import os
+import platform
 import re
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import jax
@@ -79,4 +83,42 @@ def test_provenance_names_the_commit_of_the_start_and_the_settings(tmp_path):
     record = json.loads((tmp_path / "a_run.json").read_text())
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     assert (record["experiment"], record["seed"], record["sizes"], record["commit"]) == ("a_run", 7, [1, 2], head)
-    assert record["seconds"] >= 0
+
+
+def test_provenance_is_measured(tmp_path, monkeypatch):
+    for command in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "a"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    provenance, begun = Provenance(), time.process_time()
+    assert provenance.record()["dirty"] is False
+    (tmp_path / "new.py").write_text("changed = True\n", encoding="utf-8")
+    assert Provenance().record()["dirty"] is True
+
+    while time.process_time() < begun + 0.3:
+        sum(range(1000))
+    before, cores = provenance.record(), os.sched_getaffinity(0)
+    assert before["cpu_seconds"] >= 0.3
+    assert before["seconds"] >= 0.3
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        waiting = [threading.Thread(target=time.sleep, args=(0.5,)) for _ in range(3)]
+        for thread in waiting:
+            thread.start()
+        after = provenance.record()
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert (before["cores"], after["cores"]) == (len(cores), 1)
+    assert after["threads"] == before["threads"] + 3
+    assert after["processor"] in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    assert platform.node() not in json.dumps(after)
+
+
+def test_where_linux_does_not_tell_provenance_says_that_it_does_not_know(monkeypatch):
+    def refuse(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    monkeypatch.delattr(os, "sched_getaffinity")
+    record = Provenance().record()
+    assert (record["processor"], record["threads"], record["cores"]) == ("unknown", "unknown", os.cpu_count())

@@ -41,11 +41,11 @@ def test_on_policy_data_are_left_as_they_are_and_interest_is_one_by_default():
     [
         ((np.full((2, 2), 0.4), np.ones(2), 0.5), "transitions must sum to 1"),
         ((np.eye(2), np.ones(3), 0.5), r"weighting must have shape \(2,\)"),
-        ((np.eye(2), np.array([1.0, -1]), 0.5), "weighting must hold weights of at least 0, got -1"),
+        ((np.eye(2), np.array([1.0, -1]), 0.5), "weighting must hold non-negative weights, got -1"),
         ((np.eye(2), np.array([1.0, np.nan]), 0.5), "weighting must be finite"),
         ((np.eye(2), np.ones(2), 1.0), "discount must lie in"),
         ((np.eye(2), np.ones(2), 0.5, np.ones(3)), r"interest must have shape \(2,\)"),
-        ((np.eye(2), np.ones(2), 0.5, np.array([1.0, -2])), "interest must hold weights of at least 0, got -2"),
+        ((np.eye(2), np.ones(2), 0.5, np.array([1.0, -2])), "interest must hold non-negative weights, got -2"),
     ],
 )
 def test_a_bad_followon_is_refused(arguments, message):

@@ -86,7 +86,7 @@ def valid():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"features": np.ones((3, 2))}, r"features must have shape \(n, k\) with n = 4 pairs, got \(3, 2\)"),
+        ({"features": np.ones((3, 2))}, r"features must have shape \(n, k\) with n = 4, got \(3, 2\)"),
         ({"features": np.full((4, 2), np.nan)}, "features must"),
         ({"weighting": np.ones(3) / 3}, r"weighting must have shape \(4,\), got \(3,\)"),
         ({"weighting": np.ones(4)}, "weighting must"),

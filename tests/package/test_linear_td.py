@@ -369,9 +369,9 @@ SYSTEM = {"features": np.ones((2, 1)), "weighting": np.full(2, 0.5), "transition
     [
         ({"transitions": np.ones((2, 3))}, "transitions must be a square matrix"),
         ({"transitions": np.ones((2, 2))}, "transitions must sum to 1"),
-        ({"features": np.ones(2)}, r"features must have shape \(n, k\) with n = 2 rows"),
-        ({"features": np.ones((3, 1))}, r"features must have shape \(n, k\) with n = 2 rows"),
-        ({"features": np.ones((2, 0))}, r"features must have shape \(n, k\) with n = 2 rows"),
+        ({"features": np.ones(2)}, r"features must have shape \(n, k\) with n = 2,"),
+        ({"features": np.ones((3, 1))}, r"features must have shape \(n, k\) with n = 2,"),
+        ({"features": np.ones((2, 0))}, r"features must have shape \(n, k\) with n = 2,"),
         ({"features": np.full((2, 1), np.nan)}, "features must be finite"),
         ({"weighting": np.full(3, 1 / 3)}, r"weighting must have shape \(2,\), got \(3,\)"),
         ({"weighting": np.ones(2)}, "weighting must sum to 1 along the last axis, got 2$"),
