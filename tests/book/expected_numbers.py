@@ -95,6 +95,18 @@ def forgotten(share: float) -> int:
     return last + 1
 
 
+def go_or_stay_cycles() -> int:
+    """Random starts from which the four numbers of go or stay end in tables that differ from state to state and take turns."""
+    rng, found = np.random.default_rng(0), 0
+    for go0, stay0, go1, stay1 in 10 * rng.standard_normal((200, 4)):
+        for _ in range(2000):
+            v0, v1 = max(go0, stay0), max(go1, stay1)
+            go0, stay0 = go0 + 1.1 * (1 + 0.9 * v1 - go0), stay0 + 1.1 * (0.9 * v0 - stay0)
+            go1, stay1 = go1 + 1.1 * (1 + 0.9 * v0 - go1), stay1 + 1.1 * (0.9 * v1 - stay1)
+        found += {round(go0, 6), round(go1, 6)} == {9.9, 11.0}
+    return found
+
+
 def alternation() -> float:
     """Growth a step on the corridor with step 1.5: root of the radius of the two updates that take turns, each on pairs by hand."""
 
@@ -928,6 +940,7 @@ EXPECTED: dict[str, Expectation] = {
     "ch01-modulus": lambda: sqrt(1 - cos(1) ** 2),
     "ch01-local-rate": lambda: sqrt(1 - dottie() ** 2),
     "ch01-steps-promised": steps_promised,
+    "ch01-steps-anyone": lambda: 2 + steps_promised(),
     "ch01-steps-certified": lambda: cosine_steps(lambda before, x: sin(1) / (1 - sin(1)) * abs(x - before) <= 1e-10),
     "ch01-steps-taken": lambda: cosine_steps(lambda _, x: abs(x - dottie()) <= 1e-10),
     # The powers of [[a, 2], [0, a]] are [[a^n, 2 n a^(n-1)], [0, a^n]].
@@ -951,6 +964,7 @@ EXPECTED: dict[str, Expectation] = {
     "ch02-growth": (alternation, 1e-6),  # a ratio of steps after 200 of them: the other modes have not quite died
     "ch02-extra": room_for_every_policy,
     # In closed form (1 + 0.9 u / (1 - u)) / 0.1 with u = 1.1 - 1.
+    "ch02-n-cycles": go_or_stay_cycles,
     "ch02-cycle-high": lambda: (1 + 0.9 * 0.1 / 0.9) / 0.1,
     # Of six standard normal numbers, the largest in size is 1.8 at the median, between 0.5 and 3.1 in all but one case in 100.
     "ch03-worst-z": (lambda: 1.8, 0.73),
