@@ -234,6 +234,37 @@ def turn_growth() -> float:
     return float((sizes[-1] / sizes[0]) ** (1 / 20))
 
 
+def growth_with_data_on_y(share: float) -> float:
+    """Growth of the three parameters in 20,000 steps of 0.01 when a share of the data is on Y, half of it on each action."""
+    x, y, z = start = 1.0, 0.3, -0.2
+    for _ in range(20_000):
+        first, second = 5 * z - 3 * y, 3 * z - 4 * x
+        best, own = 0.9 * max(first, second), 0.01 * (1 - share) * 2 / 25
+        from_first, from_second = 0.01 * share / 2 * (best - first), 0.01 * share / 2 * (best - second)
+        x, y, z = (
+            x + 2 * own * (best - 2 * x) - 4 * from_second,
+            y + 8 * own * (best - 2 * y) - 3 * from_first,
+            z + 15 * own * (best - 2 * z) + 5 * from_first + 3 * from_second,
+        )
+    return sqrt(x * x + y * y + z * z) / sqrt(sum(entry * entry for entry in start))
+
+
+def mean_square_growth() -> float:
+    """Growth of the second moments of the first policy alone per unit of alpha t: the largest rate among their six numbers."""
+    basis = [(i, j) for i in range(3) for j in range(i, 3)]
+    columns = []
+    for i, j in basis:
+        moments = np.zeros((3, 3))
+        moments[i, j] = moments[j, i] = 1
+        after = np.zeros((3, 3))
+        for k, weight in enumerate((0.08, 0.32, 0.6)):
+            move, unit = 0.004 * (0.9 * np.array([0, -3.0, 5]) - 2 * np.eye(3)[k]), np.eye(3)[k]
+            change = np.outer(unit, move @ moments)
+            after += weight * (moments + change + change.T + (move @ moments @ move) * np.outer(unit, unit))
+        columns.append([after[pair] for pair in basis])
+    return float(np.abs(np.linalg.eigvals(np.array(columns).T)).max() ** 500)
+
+
 def noisy_growths() -> int:
     """Of eight sampled runs with other random numbers, how many grow tenfold."""
     rng, count = np.random.default_rng(7), 0
@@ -1014,6 +1045,10 @@ EXPECTED: dict[str, Expectation] = {
     "ch05-cycle-high": lambda: limit_cycle()[2],
     "ch05-turn-growth": turn_growth,
     "ch05-noisy-grown": noisy_growths,
+    "ch05-cycle-end": lambda: (125 - sqrt(6425)) / 23,
+    "ch05-mean-square": mean_square_growth,
+    "ch05-growth-none": (lambda: growth_with_data_on_y(0.0), 1e-6),
+    "ch05-growth-one-percent": (lambda: growth_with_data_on_y(0.01), 1e-6),
     "ch05-baird-growth": lambda: baird_q_growth(0.05),
     "ch05-baird-final": (baird_q_final, 1e-7),  # it has grown by twenty orders of magnitude
     "ch06-upper": lambda: sweeps()[0],
