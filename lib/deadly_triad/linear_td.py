@@ -4,7 +4,7 @@ With values $v_\theta = \Phi \theta$, states drawn from a weighting $d$ and tran
 
 $$\theta' = \theta + \alpha (b - A \theta), \qquad A = \Phi^\top D (I - \gamma P_\pi) \Phi, \qquad b = \Phi^\top D r_\pi,$$
 
-with $D = \operatorname{diag}(d)$ (Sutton & Barto 2018, sec. 9.4 and 11.1; Sutton, Mahmood & White 2016, sec. 2). The matrix
+with $D = \operatorname{diag}(d)$ (Sutton & Barto 2018, sec. 9.4 and 11.1; Sutton, Mahmood & White 2016, sec. 3). The matrix
 $D (I - \gamma P_\pi)$ is called the key matrix.
 """
 

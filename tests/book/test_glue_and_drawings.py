@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import myst_nb
 import numpy as np
 import pytest
-from deadly_triad_book.drawings import draw_upper_and_lower
+from deadly_triad_book.drawings import Arrow, draw_corridor, draw_states, draw_upper_and_lower, draw_vector
 from deadly_triad_book.numbers import glue
 from matplotlib.patches import Circle, FancyArrowPatch
 
@@ -68,4 +68,44 @@ def test_the_drawing_has_a_circle_a_state_and_both_actions(n_upper):
     assert [text.get_text() for text in axes.texts] == [*(f"upper {i}" for i in range(n_upper)), "lower"]
     solid = [arrow for arrow in arrows if arrow.get_linestyle() in ("-", "solid")]
     assert (len(solid), len(arrows) - len(solid)) == (n_upper + 1, n_upper)  # one solid arrow from each state, the lower one too
+    plt.close(axes.figure)
+
+
+def parts(axes):
+    circles = [patch for patch in axes.patches if isinstance(patch, Circle)]
+    return circles, [patch for patch in axes.patches if isinstance(patch, FancyArrowPatch)]
+
+
+def test_states_and_arrows_are_drawn_once_each_and_dashes_follow_the_second_action():
+    _, axes = plt.subplots()
+    draw_states(axes, {"a": (0, 0), "b": (3, 0)}, [Arrow("a", "b", "go", bend=0.3), Arrow("b", "b", "stay", dashed=True, bend=-1)])
+    circles, arrows = parts(axes)
+    assert len(circles) == 2
+    assert [arrow.get_linestyle() for arrow in arrows] == ["-", "--"]
+    places = {text.get_text(): text.get_position() for text in axes.texts}
+    assert places["go"][1] > 0 > places["stay"][1]  # a bend to the left is up on the way right; a loop with a negative bend hangs below
+    plt.close(axes.figure)
+
+
+def test_an_arrow_to_nowhere_is_refused():
+    _, axes = plt.subplots()
+    with pytest.raises(ValueError, match="arrows must join states of places"):
+        draw_states(axes, {"a": (0, 0)}, [Arrow("a", "b")])
+    plt.close(axes.figure)
+
+
+@pytest.mark.parametrize(("exit_pays", "n_circles"), [("", 5), ("f", 6)])
+def test_a_corridor_has_two_arrows_a_state(exit_pays, n_circles):
+    _, axes = plt.subplots()
+    draw_corridor(axes, exit_pays=exit_pays)
+    circles, arrows = parts(axes)
+    assert (len(circles), len(arrows)) == (n_circles, 10)
+    assert sum(arrow.get_linestyle() == "--" for arrow in arrows) == 5
+    plt.close(axes.figure)
+
+
+def test_a_vector_carries_its_label_beside_its_end():
+    _, axes = plt.subplots()
+    draw_vector(axes, (0, 0), (1, 2), "x", offset=(0.5, 0))
+    assert [(text.get_text(), text.get_position()) for text in axes.texts] == [("x", (1.5, 2))]
     plt.close(axes.figure)

@@ -493,3 +493,33 @@ def test_the_package_runs_into_that_cycle_where_it_loses_the_policy(step_size):
     M = update_matrix(pair_transitions(mdp, go), np.ones(4), g, step_size)
     assert spectral_radius(M) == pytest.approx(step_size * 1.9 - 1)
     assert spectral_radius(M) > 1
+
+
+@pytest.mark.states("prop-cycle")
+@given(st.floats(0.01, 0.99), st.floats(0.01, 0.99))
+def test_that_cycle_attracts_with_the_eigenvalues_of_the_statement_and_no_longer_from_step_two_on(g, place):
+    def turned(step_size):
+        """The update where the first state goes and the second stays, then the exchange of the states."""
+        P = pair_transitions(go_or_stay(g), deterministic_policy(np.array([0, 1]), 2))
+        return update_matrix(P, np.ones(4), g, step_size)[[2, 3, 0, 1]]
+
+    end = 2 / (1 + g)
+    u = end + place * (2 - end) - 1
+    claimed = np.sort([u, u, -u, g - u * (1 - g)])
+    np.testing.assert_allclose(np.sort(np.linalg.eigvals(turned(1 + u)).real), claimed, atol=1e-6)  # u is a double eigenvalue
+    assert spectral_radius(turned(1 + u)) < 1
+    assert spectral_radius(turned(2.1)) > 1
+
+
+@pytest.mark.states("prop-cycle")
+@pytest.mark.parametrize("step_size", [1.1, 1.5, 1.9])
+def test_from_states_that_are_alike_policy_and_maximum_converge_and_from_random_ones_only_to_the_cycle(step_size):
+    mdp, rng = go_or_stay(0.9), np.random.default_rng(0)
+    maximum, policy = partial(optimality_operator, mdp), partial(policy_operator, mdp, deterministic_policy(np.array([0, 0]), 2))
+    for operator in (maximum, policy):
+        run = iterate(partial(full_update, operator, step_size=step_size), np.tile(rng.standard_normal(2), (2, 1)), max_steps=4000)
+        np.testing.assert_allclose(run.limit, [[10, 9], [10, 9]], atol=1e-6)
+    for start in 10 * rng.standard_normal((20, 2, 2)):
+        one, other = iterate(partial(full_update, maximum, step_size=step_size), start, max_steps=4000).points[-2:]
+        np.testing.assert_allclose(one, other[::-1], rtol=1e-9)
+        assert np.abs(one - other).max() > 0.1

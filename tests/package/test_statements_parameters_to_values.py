@@ -184,3 +184,12 @@ def test_a_definite_key_matrix_is_safe_for_every_kernel_and_an_indefinite_one_is
     elif values[0] < -1e-6:
         worst = vectors[:, :1]
         assert np.linalg.eigvals(worst @ worst.T @ G).real.min() < 0
+
+
+@pytest.mark.states("thm-every-kernel")
+@given(generators, st.floats(0.0, 0.99), st.integers(1, 3))
+def test_without_data_in_a_state_every_kernel_may_be_safe_though_the_key_matrix_is_not_definite(rng, discount, rank):
+    G = np.diag([1.0, 0.0]) @ (np.eye(2) - discount * np.array([[1.0, 0.0], [1.0, 0.0]]))
+    assert np.linalg.eigvalsh(G + G.T)[0] == pytest.approx(0)
+    factor = rng.standard_normal((2, rank))
+    assert analyse_stability(factor @ factor.T @ G).verdict == "semistable"
