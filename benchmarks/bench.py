@@ -34,10 +34,11 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
+from deadly_triad.diagnosis import row_sums
 from deadly_triad.kernel_updates import Coupling, Theorem2, kernel_modulus, kernel_update
 from deadly_triad.networks import value_network
-from deadly_triad.ntk import kernel_factors, row_ratios, row_sums
-from deadly_triad.preqn import Settings, preqn_update, solve_kernel
+from deadly_triad.ntk import kernel_factors
+from deadly_triad.preqn import Settings, State, init, solve_kernel, step
 from deadly_triad_book.provenance import Provenance
 from rivals import (
     Batch,
@@ -268,13 +269,13 @@ def halved(found: dict[str, Any]) -> dict[str, Any]:
     return found | {side: round(found[side] / 2, 1) for side in ("top_us", "bottom_us")}
 
 
-def naive_update(network: Any, parameters: Layers, inputs: jax.Array, targets: jax.Array, settings: Settings) -> tuple[Layers, Any]:
+def naive_update(network: Any, state: State, inputs: jax.Array, targets: jax.Array, settings: Settings) -> tuple[State, Any]:
     """PreQN as its equation stands: a Jacobian, least squares by singular values, the same line search left out."""
-    J, (flat, unravel) = jacobian(network, parameters, inputs), jax.flatten_util.ravel_pytree(parameters)
-    values = network(parameters, inputs, lambda layer, a: a @ layer.weight + layer.bias)
+    J, (flat, unravel) = jacobian(network, state.parameters, inputs), jax.flatten_util.ravel_pytree(state.parameters)
+    values = network(state.parameters, inputs, lambda layer, a: a @ layer.weight + layer.bias)
     zeta = jnp.linalg.lstsq(J @ J.T, targets - values)[0]
     # The rows of J follow the leaves of the parameters, as `ravel_pytree` does.
-    return unravel(flat + settings.step_size * J.T @ zeta), None
+    return state._replace(parameters=unravel(flat + settings.step_size * J.T @ zeta)), None
 
 
 def measure_updates(rounds: int) -> list[dict[str, Any]]:
@@ -286,9 +287,8 @@ def measure_updates(rounds: int) -> list[dict[str, Any]]:
             for name in ACTIVATIONS:
                 case = {"hidden": list(hidden), "n": n, "activation": name}
                 ours = timer(preqn_pair, name, SETTINGS, preqn, batches)
-                _, report = preqn_update(
-                    value_network(name), preqn.critic, inputs, td_targets(value_network(name), preqn, batches[0]), SETTINGS
-                )
+                targets = td_targets(value_network(name), preqn, batches[0])
+                _, report = step(value_network(name), init(preqn.critic), inputs, targets, SETTINGS)
                 ratio = compare(ours, timer(td3_pair, name, td3, batches), rounds)
                 told = {"rival": "JAX TD3", "backtracks": int(report.backtracks), "operations": update_flops(hidden, n)}
                 found.append(case | told | halved(ratio))
@@ -354,17 +354,16 @@ def largest_memory() -> int:
 def rows(N: int) -> dict[str, Any]:
     """Row sums, row ratios and the modulus of N pairs: the time of a second call, and the largest memory of the process."""
     state, _, _, inputs = draw((64, 64), N)
-    network, rho = value_network("tanh"), jnp.full(N, 1 / N)
+    network, rho = value_network("tanh"), np.full(N, 1 / N)
     before = largest_memory()
 
     def run() -> tuple[Any, float]:
         sums = row_sums(network, state.critic, inputs, rho)
-        own, others = np.asarray(sums.diagonal, float), np.asarray(sums.off_diagonal, float)
-        return row_ratios(sums), Theorem2(own, others, discount=0.9, step_size=0.5 / own.max()).modulus
+        return sums.ratios, Theorem2(sums, discount=0.9, step_size=0.5 / sums.own.max()).modulus
 
     run()
     start = time.process_time()
-    jax.block_until_ready(run()[0])
+    run()
     seconds = time.process_time() - start
     return {
         "N": N,

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from deadly_triad.networks import Dense, Network, activation, dense, init_mlp, mlp, value_network
 from deadly_triad.ntk import SMALLEST_SPLIT
-from deadly_triad.preqn import Settings, preqn_update
+from deadly_triad.preqn import Settings, State, init, step
 from jax import Array
 
 DISCOUNT, TARGET_RATE, POLICY_NOISE, NOISE_CLIP = 0.99, 0.005, 0.2, 0.5
@@ -115,12 +115,13 @@ def preqn_step(
     state: PreQNState,
     batch: Batch,
     *,
-    update: Callable[..., tuple[Layers, Any]],
+    update: Callable[..., tuple[State, Any]],
     with_actor: bool,
 ) -> PreQNState:
     """A step of the critic with targets of the present networks; with it, one of the actor."""
     inputs = jnp.concatenate([batch.observations, batch.actions], axis=1)
-    critic, _ = update(network, state.critic, inputs, td_targets(network, state, batch), settings)
+    learner, _ = update(network, init(state.critic), inputs, td_targets(network, state, batch), settings)
+    critic = learner.parameters
     if not with_actor:
         return state._replace(critic=critic)
     actor, actor_state = improve(network, critic, state.actor, state.actor_state, batch.observations)
@@ -160,7 +161,7 @@ def preqn_pair(
     batches: tuple[Batch, Batch],
     *,
     delayed: bool = False,
-    update: Callable[..., tuple[Layers, Any]] = preqn_update,
+    update: Callable[..., tuple[State, Any]] = step,
 ) -> PreQNState:
     """Two updates of PreQN, each with its actor, or, `delayed`, only the second one, as in TD3."""
     network, (first, second) = value_network(name), batches

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from deadly_triad.examples import random_mdp
-from deadly_triad.kernel_updates import Coupling, kernel_modulus
+from deadly_triad.kernel_updates import Coupling, theorem_2
 from deadly_triad.mdp import MDP, deterministic_policy, optimal_action_values, pair_transitions
 from deadly_triad.networks import dense, init_mlp, value_network
 from deadly_triad.ntk import kernel_factors
@@ -55,8 +55,8 @@ def candidates(
 ) -> dict[str, float]:
     """Everything that is asked to predict, by name."""
     n, discount = len(rho), mdp.discount
-    sizes = np.abs(kernel)
-    others = sizes @ rho - np.diag(sizes) * rho
+    seen = theorem_2(Coupling(kernel, rho), discount, step_size)
+    ratios = Coupling(kernel, np.ones(n)).rows.ratios
     fastest = np.linalg.eigvalsh(np.sqrt(rho)[:, None] * kernel * np.sqrt(rho))[-1]
 
     def growth(actions: np.ndarray) -> float:
@@ -73,10 +73,10 @@ def candidates(
     P = pair_transitions(mdp, deterministic_policy(greedy, N_ACTIONS))
     G = rho[:, None] * (np.eye(n) - discount * P)
     return {
-        "row ratio, mean": float(np.mean((sizes.sum(axis=1) - np.diag(sizes)) / (n * np.diag(sizes)))),
-        "row ratio, largest": float(np.max((sizes.sum(axis=1) - np.diag(sizes)) / (n * np.diag(sizes)))),
-        "condition (17), worst row": float(np.max((1 + discount) * others / ((1 - discount) * np.diag(kernel) * rho))),
-        "beta(K)": kernel_modulus(Coupling(kernel, rho), discount, step_size),
+        "row ratio, mean": float(ratios.mean()),
+        "row ratio, largest": float(ratios.max()),
+        "condition (17), worst row": float(np.max((1 + discount) * seen.rows.others / ((1 - discount) * seen.rows.own))),
+        "beta(K)": seen.modulus,
         "spectrum, greedy policy": growth(greedy),
         "spectrum, optimal policy": growth(best),
         "spectrum, worst of 30 policies": max(growth(rng.integers(0, N_ACTIONS, N_STATES)) for _ in range(30)),

@@ -4,11 +4,12 @@ Five floors; a module imports only from floors below its own, inside functions t
 
     4  agents          actor, critic and environment in one compiled loop
     3  preqn           Q-learning preconditioned by the kernel of its minibatch, with a line search
+    3  diagnosis       from a network and its transitions to the verdicts of the theory
     3  cures           emphatic weighting, gradient TD, target networks
     3  examples        Baird's counterexample, w -> 2w, random MDPs
     3  linear_q        Expected Sarsa and linear Q-learning on state-action pairs
     2  linear_td       expected and sampled linear TD: the parameter view
-    2  ntk             the kernel of a network without its Jacobian, its rows, J^T z
+    2  ntk             the kernel of a network without its Jacobian, J^T z
     2  certificates    is there a norm in which a set of matrices contracts?
     2  kernel_updates  updates that generalise, and Theorem 2: the value view
     2  value_updates   updates of a table

@@ -20,8 +20,9 @@ import optax
 from gymnasium.experimental.functional import FuncEnv
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from deadly_triad import preqn
 from deadly_triad.networks import Network, activation, dense, init_mlp, mlp, value_network
-from deadly_triad.preqn import Settings, alignment, check_settings, preqn_update
+from deadly_triad.preqn import Settings, alignment, check_settings
 
 Environment = FuncEnv[Any, Any, Any, Any, Any, Any, Any]
 Progress = Callable[[Iterable[int]], Iterable[int]]
@@ -67,8 +68,8 @@ def preqn_critic(settings: Settings) -> Critic:
     check_settings(settings)
 
     def update(network: Network, parameters: PyTree, state: Any, inputs: PyTree, targets: Array) -> tuple[PyTree, Any, Array, Array]:
-        parameters, report = preqn_update(network, parameters, inputs, targets, settings)
-        return parameters, state, report.alignment, report.backtracks
+        after, report = preqn.step(network, preqn.init(parameters), inputs, targets, settings)
+        return after.parameters, state, report.alignment, report.backtracks
 
     return Critic(lambda _: (), update, 1.0)
 

@@ -35,6 +35,42 @@ _BLOCK = 64  # rows: few enough to stay in the cache, so that K is read once and
 
 
 @dataclass(frozen=True, eq=False)
+class Rows:
+    r"""Each row of a kernel in two numbers: all that Theorem 2 asks of it.
+
+    Attributes:
+        own: $K_{ii} \rho_i$: how much pair i moves itself, at least 0, shape (n,).
+        others: $\sum_{j \ne i} |K_{ij}| \rho_j$: how much the other pairs move pair i, at least 0, shape (n,).
+
+    Raises:
+        ValueError: if an argument is not as said here; the message names it.
+    """
+
+    own: Numbers[np.ndarray, " n"]
+    others: Numbers[np.ndarray, " n"]
+
+    def __post_init__(self) -> None:
+        keep(self, own=as_floats("own", self.own, single=True), others=as_floats("others", self.others, single=True))
+        for name, sums in (("own", self.own), ("others", self.others)):
+            if sums.ndim != 1 or sums.shape != self.own.shape or not sums.size:
+                raise ValueError(f"{name} must hold one number a pair, got shape {sums.shape}, and own has {self.own.shape}")
+            check_finite(name, sums)
+            if np.any(sums < 0):
+                raise ValueError(f"{name} must hold numbers of at least 0, got {sums.min():.6g} at pair {int(sums.argmin())}")
+
+    @property
+    def ratios(self) -> Float[np.ndarray, " n"]:
+        r"""With all weights equal, the row ratio $R_i = \frac1n \sum_{j \ne i} |K_{ij}| / K_{ii}$ (Achiam et al. 2019), shape (n,).
+
+        Raises:
+            ValueError: if a diagonal entry is zero: there is nothing in the row to compare with.
+        """
+        if not np.all(self.own > 0):
+            raise ValueError(f"own must be positive, got 0 at pair {int(self.own.argmin())}: its value depends on no parameter")
+        return self.others / (len(self.own) * self.own)
+
+
+@dataclass(frozen=True, eq=False)
 class Coupling:
     r"""How an update at one pair moves the others: $K$ and $\rho$, checked when they are put together.
 
@@ -66,21 +102,26 @@ class Coupling:
         r"""$K D_\rho$, shape (n, n)."""
         return self.kernel * self.rho
 
-    @cached_property
+    @property
     def own(self) -> Float[np.ndarray, " n"]:
-        r"""$K_{ii} \rho_i$: how much pair i moves itself, shape (n,)."""
-        return np.diag(self.kernel) * self.rho
+        """How much each pair moves itself (see `Rows`), shape (n,)."""
+        return self.rows.own
+
+    @property
+    def others(self) -> Float[np.ndarray, " n"]:
+        """How much the other pairs move each pair (see `Rows`), shape (n,)."""
+        return self.rows.others
 
     @cached_property
-    def others(self) -> Float[np.ndarray, " n"]:
-        r"""$\sum_{j \ne i} |K_{ij}| \rho_j$: how much the other pairs move pair i, shape (n,)."""
+    def rows(self) -> Rows:
+        """The rows of $K$ in two numbers each, in one pass over it."""
         sums, space = np.empty(len(self.rho)), np.empty((_BLOCK, len(self.rho)), self.kernel.dtype)
         for rows in _blocks(len(sums)):
             here = np.arange(rows.start, rows.stop)
             sizes = np.abs(self.kernel[rows], out=space[: len(here)])
             sizes[here - rows.start, here] = 0  # rather than subtract it from the sum: what is left may be tiny
             sums[rows] = sizes @ self.rho
-        return sums
+        return Rows(np.diag(self.kernel) * self.rho, sums)
 
 
 def kernel_update(
@@ -125,15 +166,13 @@ class Theorem2:
     - (17) $(1 + \gamma) \sum_{j \ne i} |K_{ij}| \rho_j < (1 - \gamma) K_{ii} \rho_i$.
 
     Attributes:
-        own: $K_{ii} \rho_i$, shape (n,).
-        others: $\sum_{j \ne i} |K_{ij}| \rho_j$, shape (n,).
+        rows: $K_{ii} \rho_i$ and $\sum_{j \ne i} |K_{ij}| \rho_j$ of every pair.
         discount: $\gamma$.
         step_size: $\alpha$.
         names: what to call the pairs; their numbers by default.
     """
 
-    own: Float[np.ndarray, " n"]
-    others: Float[np.ndarray, " n"]
+    rows: Rows
     discount: float
     step_size: float
     names: Sequence[str] | None = None
@@ -141,18 +180,18 @@ class Theorem2:
     def __post_init__(self) -> None:
         keep(self, discount=check_discount(self.discount), step_size=check_step_size(self.step_size))
         check_is("names", self.names, Sequence | None)
-        if self.names is not None and len(self.names) != len(self.own):
-            raise ValueError(f"names must hold {len(self.own)} names, one a pair, got {len(self.names)}")
+        if self.names is not None and len(self.names) != len(self.rows.own):
+            raise ValueError(f"names must hold {len(self.rows.own)} names, one a pair, got {len(self.names)}")
 
     @property
     def margins(self) -> Float[np.ndarray, " n"]:
         r"""$(1 - \gamma) K_{ii} \rho_i - (1 + \gamma) \sum_{j \ne i} |K_{ij}| \rho_j$, what (17) asks to be positive, shape (n,)."""
-        return (1 - self.discount) * self.own - (1 + self.discount) * self.others
+        return (1 - self.discount) * self.rows.own - (1 + self.discount) * self.rows.others
 
     @property
     def breaks_16(self) -> Int[np.ndarray, " m"]:
         """The pairs that break (16), the worst first."""
-        overshoot = self.step_size * self.own
+        overshoot = self.step_size * self.rows.own
         worst_first = np.argsort(-overshoot, kind="stable")
         return worst_first[overshoot[worst_first] > 1 + EQUAL]
 
@@ -160,7 +199,8 @@ class Theorem2:
     def breaks_17(self) -> Int[np.ndarray, " m"]:
         """The pairs that break (17), the worst first."""
         # The margin at which a step of size 1 / own falls short, and for a row of zeros, which has no such step, 0.
-        relative = np.divide(self.margins, self.own, out=np.where(self.others > 0, -np.inf, 0.0), where=self.own > 0)
+        own, others = self.rows.own, self.rows.others
+        relative = np.divide(self.margins, own, out=np.where(others > 0, -np.inf, 0.0), where=own > 0)
         worst_first = np.argsort(relative, kind="stable")
         return worst_first[relative[worst_first] <= EQUAL * (1 - self.discount)]
 
@@ -172,29 +212,30 @@ class Theorem2:
     @property
     def modulus(self) -> float:
         r"""$\beta(K)$; it may be below 1 where (16) is broken, and is not where (17) is."""
-        rows = np.abs(1 - self.step_size * self.own) + self.step_size * (self.discount * self.own + (1 + self.discount) * self.others)
-        return float(np.max(rows))
+        own, others = self.rows.own, self.rows.others
+        sums = np.abs(1 - self.step_size * own) + self.step_size * (self.discount * own + (1 + self.discount) * others)
+        return float(np.max(sums))
 
     @property
     def largest_step(self) -> float:
         r"""$\beta(K) < 1$ for the steps below it and for no other; 0 where (17) is broken."""
         if self.breaks_17.size:
             return 0.0
-        return float(2 / ((1 + self.discount) * np.max(self.own + self.others)))
+        return float(2 / ((1 + self.discount) * np.max(self.rows.own + self.rows.others)))
 
     @property
     def best_step(self) -> float:
         r"""The step with the least $\beta(K)$; 0 where (17) is broken, because then none is below 1."""
         if self.breaks_17.size:
             return 0.0
-        return float(2 / ((1 + self.discount) * np.max(self.own + self.others) + np.min(self.margins)))
+        return float(2 / ((1 + self.discount) * np.max(self.rows.own + self.rows.others) + np.min(self.margins)))
 
     def __str__(self) -> str:
-        low, high = 1 - self.discount, 1 + self.discount
+        low, high, own, others = 1 - self.discount, 1 + self.discount, self.rows.own, self.rows.others
         lines = [
             f"Theorem 2, discount {self.discount:.6g}, step size {self.step_size:.6g}: {'applies' if self.applies else 'does not apply'}",
-            *self._condition("(16) step_size * K_ii rho_i <= 1", self.breaks_16, self.step_size * self.own, np.ones(len(self.own))),
-            *self._condition(f"(17) {high:.6g} * others < {low:.6g} * own", self.breaks_17, high * self.others, low * self.own),
+            *self._condition("(16) step_size * K_ii rho_i <= 1", self.breaks_16, self.step_size * own, np.ones(len(own))),
+            *self._condition(f"(17) {high:.6g} * others < {low:.6g} * own", self.breaks_17, high * others, low * own),
             f"beta(K) = {self.modulus:.6g}",
         ]
         if self.breaks_17.size:
@@ -210,7 +251,7 @@ class Theorem2:
     def _condition(
         self, title: str, broken: Int[np.ndarray, " m"], left: Float[np.ndarray, " n"], right: Float[np.ndarray, " n"]
     ) -> Iterator[str]:
-        n, most = len(self.own), 3
+        n, most = len(self.rows.own), 3
         yield f"{title}: {f'broken at {len(broken)} of {n} pairs' if broken.size else f'holds at all {n} pairs'}"
         for i in broken[:most]:
             name = f"pair {i}" if self.names is None else self.names[i]
@@ -242,7 +283,7 @@ def theorem_2(coupling: Coupling, discount: float, step_size: float, names: Sequ
     beta(K) = 1.045, and no step size brings it below 1
     """
     check_is("coupling", coupling, Coupling)
-    return Theorem2(coupling.own, coupling.others, discount, step_size, names)
+    return Theorem2(coupling.rows, discount, step_size, names)
 
 
 def worst_case_modulus(coupling: Coupling, discount: float, step_size: float) -> float:

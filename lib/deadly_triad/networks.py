@@ -6,8 +6,9 @@ A *network* is an ordinary function
 
 of a pytree of parameters and a batch of inputs. Each affine map in it goes through the hook `dense`, which as a rule is the function of
 that name here: `dense(layer, a)` is $a W + b$, for the rows of $a$ one by one. Whoever calls the network may pass another hook, and so
-learn what entered each layer or disturb what left it. That is all `ntk` needs to form the kernel without a Jacobian, and it asks nothing
-else of the network: residual stacks, gates, normalisation, a head for each action or a dueling head are plain code between the calls.
+learn what entered each layer or disturb what left it. That is all `ntk` needs to form the kernel without a Jacobian. Between the calls
+anything goes that treats the samples one by one: residual stacks, gates, normalisation, a head for each action or a dueling head. The
+calls themselves stand in plain code, in `jax.jit` or in `jax.lax.scan`; `ntk` refuses them inside other transformations of JAX.
 
 >>> layers = init_mlp(jax.random.key(0), [2, 8, 1], "he")
 >>> def residual(layers, x, dense):
@@ -23,6 +24,7 @@ so at its top.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 import jax
@@ -198,8 +200,11 @@ def mlp(layers: Sequence[Dense], inputs: Float[Array, "n d_in"], hook: Hook, act
     return hook(layers[-1], a)
 
 
+@cache
 def value_network(name: str) -> Network:
     """The network with one output, which is the value of the input row: an MLP with the named activation.
+
+    One name gives one object, so that what is compiled for it is compiled once (and so for `action_value_network`).
 
     Raises:
         ValueError: if the activation is unknown; and the network, when called, if its last layer has several outputs.
@@ -215,6 +220,7 @@ def value_network(name: str) -> Network:
     return values
 
 
+@cache
 def action_value_network(name: str) -> Network:
     """The network of DQN: one output an action, of which the value is the one that the input's action selects.
 

@@ -19,6 +19,8 @@ What does not fit this picture is either put right or refused:
 - a layer that is called several times: its gradient is a sum over the calls, $K$ has a term for each pair of calls;
 - a layer without bias: no 1;
 - a parameter outside the dense layers (a learned scale, say): its columns of $J$ are formed, and only they;
+- the hook inside `jax.jit` or `jax.lax.scan`: the network is traced with these switched off, a scan turn by turn;
+- the hook inside another transformation (`jax.checkpoint`, `vmap`, `grad`, a `cond` or `while_loop` that depends on numbers): refused;
 - a weight that the network reads past the hook: refused, for its gradient would be missing;
 - a network that mixes the samples of a batch (batch normalisation): refused, for its values have no gradient of their own.
 
@@ -30,15 +32,18 @@ Two inputs at a distance, and how far one moves when the other is raised by 1:
 >>> bool(0 < K[0, 1] / K[0, 0] < 1)
 True
 
-Values follow the precision of the parameters (see `networks`). `kernel_factors`, and what is done with its result, may be put under
-`jax.jit`; shapes are then checked when it compiles, but NaN and mixed samples cannot be seen: call `check_network` once before.
+Values follow the precision of the parameters (see `networks`), float32 or float64. `kernel_factors`, and what is done with its result,
+may be put under `jax.jit`. What depends on shapes is then refused when it compiles. What depends on numbers is not looked at: NaN and
+infinity, mixed samples, and a network whose values are others when its layers are hidden. So call `check_network` once before. Outside
+`jax.jit` these checks cost about as much as the factors of the 32 samples they look at.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
@@ -47,6 +52,9 @@ from deadly_triad._checks import check_square
 from deadly_triad.networks import Dense, Network, dense
 
 P = TypeVar("P")
+
+# Which transformation of JAX is at work: by its present name, and by that before JAX 0.10.
+_trace_state: Any = getattr(jax.extend.core, "get_opaque_trace_state", None) or getattr(jax.core, "get_opaque_trace_state", None)
 
 
 class LayerFactors(NamedTuple):
@@ -86,13 +94,27 @@ class Factors(NamedTuple):
         Raises:
             ValueError: if the other batch comes from a network of another make.
         """
-        if _make(self) != _make(other):
-            raise ValueError("other must come from the same network: its layers are called differently or have other sizes")
+        _check_make(self, other)
         return _cross_kernel(self, other)
 
     def diagonal(self) -> Float[Array, " n"]:
         """The diagonal of $K$, without the rest, shape (n,)."""
         return _diagonal(self)
+
+
+def gram(here: Factors, there: Factors | None = None) -> Float[np.ndarray, "n m"]:
+    r"""The kernel between two batches of one network in NumPy and float64, whatever the precision of the factors; of one batch by default.
+
+    Products of float32 matrices are off by rounding that differs from entry to entry, and the small eigenvalues of such a kernel are noise
+    of either sign. This one is the Gram matrix $J J^\top$ of the factors as they are, and positive semidefinite to 1e-16.
+
+    Raises:
+        ValueError: if the other batch comes from a network of another make.
+    """
+    there = here if there is None else there
+    _check_make(here, there)
+    here, there = (jax.tree.map(lambda leaf: np.asarray(leaf, float), factors) for factors in (here, there))
+    return _products(here, there, np.zeros((len(here.Q), len(there.Q))))
 
 
 def kernel_factors(network: Network, parameters: PyTree, inputs: PyTree) -> Factors:
@@ -110,19 +132,21 @@ def kernel_factors(network: Network, parameters: PyTree, inputs: PyTree) -> Fact
     inputs = _follow(parameters, inputs)
     factors = _factors(network, parameters, inputs)
     if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((factors, parameters, inputs))):
-        _check_numbers(network, parameters, inputs, factors)
+        _check_numbers(network, parameters, inputs, factors, 32)
     return factors
 
 
 def check_network(network: Network, parameters: PyTree, inputs: PyTree) -> None:
     """Refuse a network whose kernel this module cannot form, by its numbers on a small batch: for use before `jax.jit`.
 
-    Every sample is evaluated alone and compared with itself in the batch.
+    Every sample is evaluated alone and compared with itself in the batch; `kernel_factors` so compares at most 32, evenly spread.
 
     Raises:
         ValueError: as `kernel_factors`.
     """
-    kernel_factors(network, parameters, inputs)
+    inputs = _follow(parameters, inputs)
+    factors = _factors(network, parameters, inputs)
+    _check_numbers(network, parameters, inputs, factors, len(factors.Q))
 
 
 def pull_back(factors: Factors, parameters: P, zeta: Float[Array, " n"]) -> P:
@@ -154,74 +178,16 @@ def pull_back(factors: Factors, parameters: P, zeta: Float[Array, " n"]) -> P:
     )
 
 
-class RowSums(NamedTuple):
-    r"""Each row of a kernel in two numbers, with weights $\rho$ on its columns.
-
-    Attributes:
-        diagonal: $K_{ii} \rho_i$, shape (N,).
-        off_diagonal: $\sum_{j \ne i} |K_{ij}| \rho_j$, shape (N,).
-    """
-
-    diagonal: Float[Array, " N"]
-    off_diagonal: Float[Array, " N"]
-
-
-def row_sums(
-    network: Network,
-    parameters: PyTree,
-    inputs: PyTree,
-    rho: Float[Array, " N"] | None = None,
-    *,
-    block_size: int = 512,
-) -> RowSums:
-    r"""The weighted row sums of the kernel of many samples, in blocks: never more than `block_size`² of its entries at a time.
-
-    The layer inputs and gradients of all samples are kept, which is linear in N. By symmetry each block serves its rows and its columns.
-
-    Args:
-        network: the function (see `networks`).
-        parameters: its parameters.
-        inputs: N samples.
-        rho: $\rho$, one weight a sample, not negative; all 1 by default.
-        block_size: number of samples in a block.
+def count_samples(inputs: PyTree) -> int:
+    """The number of rows that all arrays of a batch have.
 
     Raises:
-        ValueError: if a weight is negative or not finite, `block_size` is not positive, or as `kernel_factors` for the first block; and if
-            a value is not finite.
+        ValueError: if one of them has no rows or another number.
     """
-    if block_size < 1:
-        raise ValueError(f"block_size must be at least 1, got {block_size}")
-    inputs = _follow(parameters, inputs)
-    N = _n_rows(inputs)
-    dtype = _precision(parameters)
-    rho = jnp.ones(N, dtype) if rho is None else jnp.asarray(rho, dtype)
-    if rho.shape != (N,):
-        raise ValueError(f"rho must have shape ({N},), got {rho.shape}")
-    if not bool(jnp.all(jnp.isfinite(rho) & (rho >= 0))):
-        raise ValueError("rho must hold non-negative, finite weights")
-    B = min(block_size, N)
-    check_network(network, parameters, jax.tree.map(lambda leaf: leaf[: min(B, 256)], inputs))
-    # The last block is filled up with copies of the first sample, which weigh nothing.
-    padding = -N % B
-    blocks = jax.tree.map(
-        lambda leaf: jnp.concatenate([leaf, jnp.repeat(leaf[:1], padding, axis=0)]).reshape(-1, B, *leaf.shape[1:]), inputs
-    )
-    diagonal, off_diagonal = _block_sums(network, parameters, blocks, jnp.pad(rho, (0, padding)).reshape(-1, B))
-    sums = RowSums(diagonal.ravel()[:N] * rho, off_diagonal.ravel()[:N])
-    if not bool(jnp.all(jnp.isfinite(sums.diagonal) & jnp.isfinite(sums.off_diagonal))):
-        raise ValueError("the kernel must be finite, got NaN or infinity among its entries")
-    return sums
-
-
-def row_ratios(sums: RowSums) -> Float[Array, " N"]:
-    r"""The row ratio $R_i = \frac1N \sum_{j \ne i} |K_{ij}| / K_{ii}$ of each row, from sums with all weights equal (Achiam et al. 2019).
-
-    Raises:
-        ValueError: if a diagonal entry is zero: there is nothing in the row to compare with.
-    """
-    if not bool(jnp.all(sums.diagonal > 0)):
-        raise ValueError("the diagonal of the kernel must be positive, got a zero: that sample's value depends on no parameter")
-    return sums.off_diagonal / (len(sums.diagonal) * sums.diagonal)
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(inputs)]
+    if not shapes or not all(shape and shape[0] == shapes[0][0] > 0 for shape in shapes):
+        raise ValueError(f"inputs must be arrays with one row a sample, at least one, got shapes {shapes}")
+    return shapes[0][0]
 
 
 def condition_number(kernel: Float[Array, "n n"] | Float[np.ndarray, "n n"]) -> float:
@@ -231,6 +197,7 @@ def condition_number(kernel: Float[Array, "n n"] | Float[np.ndarray, "n n"]) -> 
         ValueError: if `kernel` is not a finite, symmetric matrix.
     """
     K = np.asarray(kernel)
+    K = K if np.issubdtype(K.dtype, np.inexact) else K.astype(float)
     check_square("kernel", K)
     rounding = float(np.finfo(K.dtype).eps) * len(K)
     if np.max(np.abs(K - K.T)) > rounding * np.max(np.abs(K)):
@@ -262,13 +229,17 @@ def _halves(n: int) -> tuple[slice, slice]:
 
 @jax.jit
 def _cross_kernel(here: Factors, there: Factors) -> Array:
-    K = jnp.zeros((len(here.Q), len(there.Q)), here.Q.dtype)
+    return _products(here, there, jnp.zeros((len(here.Q), len(there.Q)), here.Q.dtype))
+
+
+def _products(here: Factors, there: Factors, K: Any) -> Any:
+    """The kernel, added to zeros `K` of JAX or NumPy."""
     for left, right in zip(here.layers, there.layers, strict=True):
         for A, G in zip(left.inputs, left.gradients, strict=True):
             for B, H in zip(right.inputs, right.gradients, strict=True):
-                K += (A @ B.T + left.bias) * (G @ H.T)
+                K = K + (A @ B.T + left.bias) * (G @ H.T)
     for g, h in zip(here.others, there.others, strict=True):
-        K += g @ h.T
+        K = K + g @ h.T
     return K
 
 
@@ -287,22 +258,40 @@ def _diagonal(factors: Factors) -> Array:
 # --- One batch -------------------------------------------------------------------------------------------------------
 
 
-class _Hidden(Dense):
-    """What the network gets in place of a layer: it can be handed to the hook, and nothing else can be done with it."""
+class _Secret:
+    """What cannot be used: whatever is done with it ends in one sentence."""
 
-    position: int
-
-    def _refuse(self) -> NoReturn:
+    def _refuse(self, *_: object) -> NoReturn:
         raise ValueError("a dense layer must be used through the hook only: the kernel would miss what is read past it")
 
-    weight = property(_refuse)
-    bias = property(_refuse)
+    # JAX and NumPy begin with the attributes `__jax_array__` and `__array__`.
+    __getattr__ = __getitem__ = __len__ = __bool__ = __neg__ = __abs__ = _refuse
+    __add__ = __sub__ = __mul__ = __truediv__ = __matmul__ = __pow__ = _refuse
+    __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rmatmul__ = __rpow__ = _refuse
 
 
-def _hide(position: int) -> _Hidden:
-    layer = tuple.__new__(_Hidden, (None, None))
-    layer.position = position
-    return layer
+class _Hidden(_Secret, Sequence[Any]):
+    """What the network gets in place of a layer: it can be handed to the hook, and nothing else can be done with it.
+
+    It passes for a `Dense` where a network asks what it has got, and has as many leaves. It is none: no part of it can be taken, by name,
+    by place or by unpacking.
+    """
+
+    def __init__(self, position: int, n_leaves: int) -> None:
+        self.position = position
+        self.leaves = [_Secret() for _ in range(n_leaves)]
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return Dense
+
+
+def _show(layer: _Hidden, leaves: Iterable[object]) -> _Hidden:
+    """The layer again, if all its leaves are what they were."""
+    return layer if all(a is b for a, b in zip(leaves, layer.leaves, strict=True)) else layer._refuse()
+
+
+jax.tree_util.register_pytree_node(_Hidden, lambda layer: (layer.leaves, layer), _show)
 
 
 def _is_dense(node: Any) -> bool:
@@ -311,7 +300,7 @@ def _is_dense(node: Any) -> bool:
 
 @partial(jax.jit, static_argnums=0)
 def _factors(network: Network, parameters: PyTree, inputs: PyTree) -> Factors:
-    n = _n_rows(inputs)
+    n = count_samples(inputs)
     dtype = _precision(parameters)
     nodes, structure = jax.tree.flatten(parameters, is_leaf=_is_dense)
     layers = [node for node in nodes if isinstance(node, Dense)]
@@ -319,20 +308,27 @@ def _factors(network: Network, parameters: PyTree, inputs: PyTree) -> Factors:
 
     def evaluate(free: list[Array], inputs: PyTree, affine: Callable[[int, Array], Array]) -> Array:
         """The network, with `affine` for the layer at a position among the layers."""
-        rows = _n_rows(inputs)
+        rows, here = count_samples(inputs), _trace_state("nnx")
 
         def hook(layer: Dense, a: Array) -> Array:
-            position = getattr(layer, "position", None)
-            if position is None:
+            if _trace_state("nnx") != here:
+                raise ValueError(
+                    "dense must be called in plain code, jax.jit or jax.lax.scan: in jax.checkpoint, vmap, grad, or a cond or while_loop "
+                    "that depends on numbers, the kernel cannot see what enters the layer"
+                )
+            if not issubclass(type(layer), _Hidden):  # `isinstance` would ask what it passes for
                 raise ValueError("dense must be called with a layer of the parameters, as it is, got another one")
+            position: int = layer.position  # type: ignore[attr-defined]
             d_in = layers[position].weight.shape[0]
             if a.shape != (rows, d_in):
                 raise ValueError(f"dense must be called with one row a sample, here of shape {(rows, d_in)}, got {a.shape}")
             return affine(position, a)
 
-        hidden, rest = iter(range(len(layers))), iter(free)
-        filled = [_hide(next(hidden)) if isinstance(node, Dense) else next(rest) for node in nodes]
-        values = network(jax.tree.unflatten(structure, filled), inputs, hook)
+        hidden = (_Hidden(position, len(jax.tree.leaves(layer))) for position, layer in enumerate(layers))
+        rest = iter(free)
+        filled = [next(hidden) if isinstance(node, Dense) else next(rest) for node in nodes]
+        with jax.disable_jit():  # what enters a layer inside a nested trace could not be brought out of it
+            values = network(jax.tree.unflatten(structure, filled), inputs, hook)
         if jnp.shape(values) != (rows,):
             raise ValueError(f"network must return one value a sample, shape {(rows,)}, got {jnp.shape(values)}")
         return values
@@ -385,34 +381,6 @@ def _layer_update(factors: LayerFactors, layer: Dense, zeta: Array) -> Dense:
     return Dense(weight, bias)
 
 
-def _make(factors: Factors) -> list[Any]:
-    """What two batches of one network have in common."""
-    calls = [[(A.shape[1], G.shape[1]) for A, G in zip(layer.inputs, layer.gradients, strict=True)] for layer in factors.layers]
-    return [calls, [g.shape[1] for g in factors.others]]
-
-
-# --- Many blocks -----------------------------------------------------------------------------------------------------
-
-
-@partial(jax.jit, static_argnums=0)
-def _block_sums(network: Network, parameters: PyTree, blocks: PyTree, rho: Array) -> tuple[Array, Array]:
-    """Diagonal and off-diagonal row sums for inputs in m blocks of B samples; both of shape (m, B)."""
-    factors = jax.lax.map(partial(_factors, network, parameters), blocks)
-    m, B = rho.shape
-    rows, columns = np.triu_indices(m)
-    off_diagonal_mask = 1 - jnp.eye(B, dtype=rho.dtype)
-
-    def add(sums: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
-        i, j = pair
-        here, there = (jax.tree.map(lambda leaf, at=at: leaf[at], factors) for at in (i, j))
-        K = jnp.abs(here.cross_kernel(there)) * jnp.where(i == j, off_diagonal_mask, 1)
-        sums = sums.at[i].add(K @ rho[j])
-        return sums.at[j].add(jnp.where(i == j, 0, rho[i] @ K)), None
-
-    sums, _ = jax.lax.scan(add, jnp.zeros_like(rho), (jnp.asarray(rows), jnp.asarray(columns)))
-    return jax.lax.map(Factors.diagonal, factors), sums
-
-
 # --- Refusals --------------------------------------------------------------------------------------------------------
 
 
@@ -422,7 +390,10 @@ def _precision(parameters: PyTree) -> np.dtype[Any]:
         raise ValueError("parameters must hold at least one array")
     if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves):
         raise ValueError("parameters must hold real numbers only, got an array of another type")
-    return np.dtype(jnp.result_type(*leaves))
+    dtype = np.dtype(jnp.result_type(*leaves))
+    if dtype not in (np.float32, np.float64):
+        raise ValueError(f"parameters must be float32 or float64, got {dtype}: a kernel needs more digits than that has")
+    return dtype
 
 
 def _follow(parameters: PyTree, inputs: PyTree) -> PyTree:
@@ -431,40 +402,67 @@ def _follow(parameters: PyTree, inputs: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else None), inputs)
 
 
-def _n_rows(inputs: PyTree) -> int:
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(inputs)]
-    if not shapes or not all(shape and shape[0] == shapes[0][0] > 0 for shape in shapes):
-        raise ValueError(f"inputs must be arrays with one row a sample, at least one, got shapes {shapes}")
-    return shapes[0][0]
+def _check_make(here: Factors, there: Factors) -> None:
+    """Refuse two batches that one network cannot have made."""
+
+    def make(factors: Factors) -> list[Any]:
+        calls = [[(A.shape[1], G.shape[1]) for A, G in zip(layer.inputs, layer.gradients, strict=True)] for layer in factors.layers]
+        return [calls, [g.shape[1] for g in factors.others]]
+
+    if make(here) != make(there):
+        raise ValueError("other must come from the same network: its layers are called differently or have other sizes")
 
 
-def _check_numbers(network: Network, parameters: PyTree, inputs: PyTree, factors: Factors) -> None:
-    for name, tree in (("parameters", parameters), ("inputs", inputs), ("values and gradients of the network", factors)):
-        if not all(np.all(np.isfinite(np.asarray(leaf))) for leaf in jax.tree.leaves(tree)):
-            raise ValueError(f"{name} must be finite, got NaN or infinity among them")
-    if len(factors.Q) == 1:
-        return
+def _check_numbers(network: Network, parameters: PyTree, inputs: PyTree, factors: Factors, most: int) -> None:
+    n = len(factors.Q)
+    rows = np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))
     try:
-        values, gradients = _alone(network, parameters, inputs)
+        finite, seen, off = jax.device_get(_flaws(network, parameters, inputs, factors, rows))
     except (TypeError, ValueError) as reason:
         raise ValueError("network must not mix samples, but a sample alone cannot be evaluated") from reason
-    together = np.asarray(factors.Q)
-    tolerance = float(np.finfo(together.dtype).eps) ** 0.5
-    if np.max(np.abs(values - together)) > tolerance * np.max(np.abs(together)):
-        raise ValueError("network must not mix samples, but the value of a sample alone is another than in the batch")
-    # Rounding may switch a relu at its kink on or off, in a sample here and there: so the majority decides about gradients.
-    for alone, G in zip(gradients, (np.asarray(g) for layer in factors.layers for g in layer.gradients), strict=True):
-        off = np.linalg.norm(alone - G, axis=1) > tolerance * np.max(np.linalg.norm(G, axis=1))
-        if np.mean(off) > 0.5:
-            raise ValueError("network must not mix samples, but the gradient of a sample alone is another than in the batch")
+    for name, fine in zip(("parameters", "inputs", "values and gradients of the network"), finite, strict=True):
+        if not fine:
+            raise ValueError(f"{name} must be finite, got NaN or infinity among them")
+    if not seen:
+        raise ValueError("network must use dense layers through the hook only, but its values are others when the layers are hidden")
+    # Rounding may switch a relu at its kink on or off, in a sample here and there: so the majority decides about all but values.
+    for name, share, allowed in zip(("value", "gradient", "input of a layer"), off, (0.0, 0.5, 0.5), strict=True):
+        if share > allowed:
+            raise ValueError(f"network must not mix samples, but the {name} of a sample alone is another than in the batch")
 
 
 @partial(jax.jit, static_argnums=0)
-def _alone(network: Network, parameters: PyTree, inputs: PyTree) -> tuple[Array, list[Array]]:
-    """Values, and gradients at each call of a layer, of the samples one by one."""
+def _flaws(network: Network, parameters: PyTree, inputs: PyTree, factors: Factors, rows: Array) -> tuple[list[Array], Array, list[Array]]:
+    """What is finite; whether the network has the same values with its layers in sight; and which share of the rows is off alone."""
 
-    def single(sample: PyTree) -> tuple[Array, list[Array]]:
-        found = _factors(network, parameters, jax.tree.map(lambda leaf: leaf[None], sample))
-        return found.Q[0], [g[0] for layer in found.layers for g in layer.gradients]
+    def finite(tree: PyTree) -> Array:
+        return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
-    return jax.vmap(single)(inputs)
+    def single(sample: PyTree) -> tuple[Array, Factors]:
+        row = jax.tree.map(lambda leaf: leaf[None], sample)
+        found = _factors(network, parameters, row)
+        return network(parameters, row, dense)[0], jax.tree.map(lambda leaf: leaf[0] if leaf.ndim else leaf, found)
+
+    def share(alone: list[Array], together: list[Array]) -> Array:
+        """The largest share of rows that differ, in units of the largest row, over pairs of arrays."""
+        shares = [jnp.zeros(())]
+        for here, there in zip(alone, together, strict=True):
+            gaps = jnp.linalg.norm((here - there[rows]).reshape(len(rows), -1), axis=1)
+            shares.append(jnp.mean(gaps > tolerance * jnp.max(jnp.linalg.norm(there.reshape(len(there), -1), axis=1))))
+        return jnp.max(jnp.array(shares))
+
+    tolerance = float(np.finfo(factors.Q.dtype).eps) ** 0.5
+    in_sight, alone = jax.vmap(single)(jax.tree.map(lambda leaf: leaf[rows], inputs))
+    return (
+        [finite(parameters), finite(inputs), finite(factors)],
+        jnp.all(jnp.abs(in_sight - alone.Q) <= tolerance * jnp.max(jnp.abs(factors.Q))),
+        [
+            share([alone.Q], [factors.Q]),
+            share(_at_calls(alone, "gradients"), _at_calls(factors, "gradients")),
+            share(_at_calls(alone, "inputs"), _at_calls(factors, "inputs")),
+        ],
+    )
+
+
+def _at_calls(factors: Factors, part: str) -> list[Array]:
+    return [array for layer in factors.layers for array in getattr(layer, part)]

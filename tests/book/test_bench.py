@@ -108,7 +108,8 @@ def test_a_pair_of_preqn_is_two_updates_of_the_package(rivals, delayed):
         actions = rivals.act(state.actor, batch.next_observations)
         targets = batch.rewards + 0.99 * (1 - batch.ends) * rivals.value(network, state.critic, batch.next_observations, actions)
         inputs = jnp.concatenate([batch.observations, batch.actions], axis=1)
-        critic, report = rivals.preqn_update(network, state.critic, inputs, targets, settings)
+        learner, report = rivals.step(network, rivals.init(state.critic), inputs, targets, settings)
+        critic = learner.parameters
         assert bool(report.accepted)
         actor, actor_state = state.actor, state.actor_state
         if moves:

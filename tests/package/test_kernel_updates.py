@@ -9,6 +9,7 @@ from deadly_triad.examples import random_mdp
 from deadly_triad.fixed_point import SUP
 from deadly_triad.kernel_updates import (
     Coupling,
+    Rows,
     Theorem2,
     kernel_modulus,
     kernel_update,
@@ -183,6 +184,13 @@ def test_equal_sides_of_the_strict_condition_break_it_and_equal_sides_of_the_oth
     assert report([[1.0, c * (1 - 1e-9)], [c * (1 - 1e-9), 1.0]], np.ones(2), discount=0.9).applies
 
 
+def test_row_ratios_are_the_leak_of_the_other_pairs_on_average():
+    kernel = np.array([[2.0, -1.0, 0.5], [-1.0, 4.0, 0.0], [0.5, 0.0, 1.0]])
+    expected = [1.5 / 2 / 3, 1 / 4 / 3, 0.5 / 3]
+    for weight in (1.0, 1 / 3):
+        np.testing.assert_allclose(Coupling(kernel, np.full(3, weight)).rows.ratios, expected, rtol=1e-14)
+
+
 def test_a_pair_without_data_or_without_a_gradient_breaks_the_strict_condition():
     assert report(np.eye(2), [1.0, 0.0]).breaks_17.tolist() == [1]
     assert report([[1.0, 0.0], [0.0, 0.0]], [0.5, 0.5]).breaks_17.tolist() == [1]
@@ -232,7 +240,13 @@ LONG = random_mdp(np.random.default_rng(0), 13, 2)
         (lambda: kernel_modulus(TWO, 1.0, 1.0), "discount must lie in"),
         (lambda: kernel_modulus(TWO, 0.5, np.nan), "step_size must be positive"),
         (lambda: theorem_2(TWO, 0.5, 1.0, ["a"]), "names must hold 2 names, one a pair, got 1"),
-        (lambda: Theorem2(np.ones(1), np.ones(1), -0.1, 1.0), "discount must lie in"),
+        (lambda: Theorem2(Rows(np.ones(1), np.ones(1)), -0.1, 1.0), "discount must lie in"),
+        (lambda: Rows(np.ones((2, 2)), np.ones((2, 2))), r"own must hold one number a pair, got shape \(2, 2\)"),
+        (lambda: Rows(np.ones(0), np.ones(0)), "own must hold one number a pair"),
+        (lambda: Rows(np.ones(2), np.ones(3)), r"others must hold one number a pair, got shape \(3,\), and own has \(2,\)"),
+        (lambda: Rows(np.ones(2), np.array([1.0, np.nan])), "others must be finite"),
+        (lambda: Rows(np.array([1.0, -2.0]), np.ones(2)), "own must hold numbers of at least 0, got -2 at pair 1"),
+        (lambda: Rows(np.array([1.0, 0.0]), np.ones(2)).ratios, "own must be positive, got 0 at pair 1"),
         (lambda: worst_case_modulus(TWO, -1.0, 1.0), "discount must lie in"),
         (lambda: worst_case_modulus(TWO, 0.5, -1.0), "step_size must be positive"),
         (lambda: worst_problem(TWO, 0.5, 1.0, 1), "n_states must be at least 2, got 1"),

@@ -1,5 +1,7 @@
 """`networks`: initialisations by their moments, networks against loops written out, refusals."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,6 +90,23 @@ def test_networks_are_what_a_loop_over_samples_and_layers_computes():
         np.testing.assert_allclose(chosen, [expected[i][a] for i, a in enumerate(actions)], rtol=1e-13)
         one = [*layers[:-1], Dense(layers[-1].weight[:, :1], layers[-1].bias[:1])]
         np.testing.assert_allclose(value_network(name)(one, batch, dense), [row[0] for row in expected], rtol=1e-13)
+
+
+@pytest.mark.parametrize("make", [value_network, action_value_network])
+def test_a_network_that_is_made_twice_is_compiled_once(make):
+    traced = []
+
+    @partial(jax.jit, static_argnums=0)
+    def values(network, layers, inputs):
+        traced.append(network)
+        return network(layers, inputs, dense)
+
+    layers, states = init_mlp(KEY, [2, 4, 1]), jnp.ones((3, 2))
+    inputs = states if make is value_network else (states, jnp.zeros(3, int))
+    for name in ("tanh", "tanh", "relu", "tanh"):
+        values(make(name), layers, inputs)
+    assert len(traced) == 2
+    assert values._cache_size() == 2
 
 
 def test_a_layer_without_bias_is_linear():

@@ -1,6 +1,6 @@
-"""`ntk`: the kernel against the naive Jacobian for random stacks of layers, rows in blocks, and every refusal."""
+"""`ntk`: the kernel against the naive Jacobian for random stacks of layers, what may stand around the hook, and every refusal."""
 
-from functools import cache, partial
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,16 +16,7 @@ from deadly_triad.networks import (
     init_mlp,
     value_network,
 )
-from deadly_triad.ntk import (
-    RowSums,
-    check_network,
-    condition_number,
-    kernel_factors,
-    pull_back,
-    row_ratios,
-    row_sums,
-)
-from deadly_triad.ntk import _block_sums as block_sums
+from deadly_triad.ntk import check_network, condition_number, count_samples, gram, kernel_factors, pull_back
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -134,10 +125,11 @@ stacks = st.tuples(
 def test_kernel_update_and_diagonal_are_those_of_the_jacobian_for_every_stack(stack):
     network, parameters, inputs = build(*stack)
 
-    @jax.jit  # compiled as one, which is quicker than piece by piece
+    # Compiled as one, which is quicker than piece by piece, and not optimised, which is quicker still.
+    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
     def everything(parameters, inputs, zeta):
         factors = kernel_factors(network, parameters, inputs)
-        first = kernel_factors(network, parameters, jax.tree.map(lambda leaf: leaf[:1], inputs))
+        first = jax.tree.map(lambda leaf: leaf[:1] if leaf.ndim else leaf, factors)
         outcome = factors.Q, factors.kernel(), factors.diagonal(), first.cross_kernel(factors), pull_back(factors, parameters, zeta)
         return outcome, network(parameters, inputs, dense), jacobian(network, parameters, inputs)
 
@@ -253,50 +245,6 @@ def test_forming_the_kernel_never_holds_a_jacobian():
     assert temporaries(lambda layers, x: kernel_factors(network, layers, x).kernel()) < jacobian / 20
 
 
-# --- Rows in blocks --------------------------------------------------------------------------------------------------
-
-
-@cache
-def small_problem(n):
-    """A network with one output for each of two actions, n pairs, and their kernel from the Jacobian."""
-    rng = np.random.default_rng(n)
-    inputs = (rng.standard_normal((n, 3)), jnp.asarray(rng.integers(2, size=n)))
-    layers, network = init_mlp(KEY, [3, 8, 8, 2]), action_value_network("relu")
-    J = naive_jacobian(network, layers, inputs)
-    return network, layers, inputs, J @ J.T
-
-
-@pytest.mark.parametrize(("n", "block_size"), [(1, 512), (7, 512), (7, 3), (7, 1), (40, 16)])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_row_sums_do_not_depend_on_the_blocks(n, block_size, weighted):
-    network, layers, inputs, K = small_problem(n)
-    weights = np.random.default_rng(0).dirichlet(np.ones(n)) if weighted else np.ones(n)
-    sums = row_sums(network, layers, inputs, jnp.asarray(weights) if weighted else None, block_size=block_size)
-    np.testing.assert_allclose(sums.diagonal, np.diag(K) * weights, rtol=1e-12)
-    np.testing.assert_allclose(sums.off_diagonal, (np.abs(K) - np.diag(np.diag(K))) @ weights, rtol=1e-12, atol=1e-14)
-    if not weighted:
-        expected = [sum(abs(K[i, j]) for j in range(n) if j != i) / K[i, i] / n for i in range(n)]
-        np.testing.assert_allclose(row_ratios(sums), expected, rtol=1e-12, atol=1e-14)
-
-
-def test_signs_matter_for_row_sums():
-    """Some entries of this kernel are negative, so a sum without absolute values would be another number."""
-    layers, x = init_mlp(KEY, [3, 8, 1], bias=False), jax.random.normal(KEY, (9, 3))
-    K = np.asarray(kernel_factors(value_network("tanh"), layers, x).kernel())
-    assert K.min() < -0.1
-    assert np.abs(row_sums(value_network("tanh"), layers, x).off_diagonal - (K.sum(axis=1) - np.diag(K))).max() > 0.1
-
-
-def test_row_sums_never_hold_all_entries():
-    """By XLA's own account again: for 2048 samples the kernel takes 34 MB, and its rows in blocks of 128 are summed in a fraction."""
-    N, layers, network = 2048, init_mlp(KEY, [2, 16, 1]), value_network("tanh")
-    memory = block_sums.lower(network, layers, jnp.ones((16, 128, 2)), jnp.ones((16, 128))).compile().memory_analysis()
-    assert memory.temp_size_in_bytes + memory.output_size_in_bytes < N**2 * 8 / 10
-    whole = jax.jit(lambda p, x: kernel_factors(network, p, x).kernel())
-    memory = whole.lower(layers, jnp.ones((N, 2))).compile().memory_analysis()
-    assert memory.temp_size_in_bytes + memory.output_size_in_bytes >= N**2 * 8
-
-
 # --- Conditioning ----------------------------------------------------------------------------------------------------
 
 
@@ -307,6 +255,7 @@ def test_the_condition_number_is_the_ratio_of_eigenvalues_and_infinite_for_a_rep
     factors = kernel_factors(value_network("tanh"), layers, x)
     assert condition_number(factors.kernel()) == np.inf
     assert condition_number(kernel_factors(value_network("tanh"), layers, x[:2]).kernel()) < 1e3
+    assert condition_number(np.diag([2, 8])) == 4  # of integers too
     # Indefinite: not a kernel of anything, and not invertible for a reader who trusts the sign.
     assert condition_number(np.diag([1.0, -1.0])) == np.inf
 
@@ -371,18 +320,154 @@ def test_rounding_in_float32_is_not_taken_for_mixing(seed, name):
     check_network(value_network(name), layers, jax.random.normal(KEY, (64, 17), jnp.float32) * 10)
 
 
+# --- Around the hook -------------------------------------------------------------------------------------------------
+
+DEEP = init_mlp(KEY, [2, 4, 4, 1])
+
+
+def with_first(first):
+    """A network whose first layer is called by `first`, a function of that layer, the inputs and the hook."""
+    return lambda p, x, hook: hook(p[2], jnp.tanh(hook(p[1], first(p[0], x, hook))))[:, 0]
+
+
+def matched(layer, x, hook):
+    match layer:
+        case (_, _):
+            return hook(layer, x)
+        case _:
+            return hook(layer, x) + 1
+
+
+# Each is a network of its own right; its kernel is to be that of its Jacobian.
+TRANSPARENT = {
+    "jit, closing over the layer": with_first(lambda layer, x, hook: jax.jit(lambda h: jnp.tanh(hook(layer, h)))(x)),
+    "jit, of the layer": with_first(lambda layer, x, hook: jax.jit(lambda q, h: jnp.tanh(hook(q, h)))(layer, x)),
+    "jit, of the whole network": jax.jit(with_first(lambda layer, x, hook: hook(layer, x)), static_argnums=2),
+    "scan": lambda p, x, hook: hook(p[2], jax.lax.scan(lambda h, _: (jnp.tanh(hook(p[1], h)), None), hook(p[0], x), None, length=3)[0])[
+        :, 0
+    ],
+    "a condition that is known": with_first(
+        lambda layer, x, hook: jax.lax.cond(True, lambda h: hook(layer, h), lambda h: jnp.zeros((len(h), 4)), x)
+    ),
+    "a tree of layers mapped to itself": with_first(lambda layer, x, hook: hook(jax.tree.map(lambda leaf: leaf, layer), x)),
+    "is it a layer?": with_first(lambda layer, x, hook: hook(layer, x) if isinstance(layer, Dense) else x),
+    "is it a tuple?": with_first(lambda layer, x, hook: hook(layer, x) if isinstance(layer, tuple) else x),
+    "the number of leaves": lambda p, x, hook: len(jax.tree.leaves(p)) * hook(p[2], hook(p[1], hook(p[0], x)))[:, 0],
+}
+
+
+@pytest.mark.parametrize("name", TRANSPARENT)
+def test_what_may_stand_around_the_hook_leaves_the_kernel_right(name):
+    J = naive_jacobian(TRANSPARENT[name], DEEP, X)
+    compiled = jax.jit(lambda p: kernel_factors(TRANSPARENT[name], p, X).kernel())(DEEP)
+    np.testing.assert_allclose(compiled, J @ J.T, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(kernel_factors(TRANSPARENT[name], DEEP, X).kernel(), J @ J.T, rtol=1e-12, atol=1e-12)
+
+
+NESTED = {
+    "checkpoint": lambda layer, x, hook: jax.checkpoint(lambda h: hook(layer, h))(x),
+    "vmap over samples": lambda layer, x, hook: jax.vmap(lambda row: hook(layer, row[None])[0])(x),
+    "vmap over copies of the batch": lambda layer, x, hook: jax.vmap(lambda h: hook(layer, h))(x[None])[0],
+    "grad": lambda layer, x, hook: hook(layer, x) + jax.grad(lambda h: hook(layer, h).sum())(x)[:, :1],
+    "cond": lambda layer, x, hook: jax.lax.cond(x[0, 0] > 0, lambda h: hook(layer, h), lambda h: jnp.zeros((len(h), 4)), x),
+    "while_loop": lambda layer, x, hook: hook(layer, jax.lax.while_loop(lambda h: h[0, 0] > 1e9, lambda h: hook(layer, h)[:, :2], x)),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_the_hook_inside_another_transformation_is_refused_in_one_sentence(name):
+    network = with_first(NESTED[name])
+    for call in (kernel_factors, jax.jit(kernel_factors, static_argnums=0)):
+        with pytest.raises(ValueError, match=r"dense must be called in plain code, jax.jit or jax.lax.scan: in jax.checkpoint"):
+            call(network, DEEP, X)
+
+
+PAST_THE_HOOK = {
+    "unpacking": lambda layer, x, hook: hook(layer, x) + (list(layer)[1] is None),
+    "a name": lambda layer, x, hook: hook(layer, x) + (layer.bias is None),
+    "a place": lambda layer, x, hook: hook(layer, x) + (layer[1] is None),
+    "its length": lambda layer, x, hook: hook(layer, x) * len(layer),
+    "its parts in turn": lambda layer, x, hook: hook(layer, x) * sum(1 for _ in layer),
+    "its truth": lambda layer, x, hook: hook(layer, x) if layer else x,
+    "a pattern": matched,
+    "another bias": lambda layer, x, hook: hook(layer._replace(bias=None), x),
+    "a function of JAX": lambda layer, x, hook: hook(layer, x) + jnp.sum(layer),
+    "a function of NumPy": lambda layer, x, hook: hook(layer, x) + np.asarray(layer),
+    "a product": lambda layer, x, _: x @ layer,
+    "the product of a weight": lambda layer, x, _: x @ layer.weight,
+    "arithmetic": lambda layer, x, hook: hook(layer, x) + 0 * layer,
+    "gradients stopped": lambda layer, x, hook: hook(jax.lax.stop_gradient(layer), x),
+    "leaves changed": lambda layer, x, hook: hook(jax.tree.map(jnp.abs, layer), x),
+    "leaves exchanged": lambda layer, x, hook: hook(jax.tree.map(lambda _: jnp.ones(()), layer), x),
+    "a sum of squares": lambda layer, x, hook: hook(layer, x) + sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(layer)),
+}
+
+
+@pytest.mark.parametrize("way", PAST_THE_HOOK)
+def test_a_layer_that_is_read_past_the_hook_is_refused_in_one_sentence(way):
+    for call in (kernel_factors, jax.jit(kernel_factors, static_argnums=0)):
+        with pytest.raises(ValueError, match="a dense layer must be used through the hook only"):
+            call(with_first(PAST_THE_HOOK[way]), DEEP, X)
+
+
+def test_a_network_with_other_values_when_its_layers_are_hidden_is_refused_where_numbers_are_seen():
+    network = with_first(lambda layer, x, hook: hook(layer, x) * (2 if type(layer) is Dense else 1))
+    for call in (kernel_factors, check_network):
+        for batch in (X, X[:1]):
+            with pytest.raises(ValueError, match="but its values are others when the layers are hidden"):
+                call(network, DEEP, batch)
+    # Compiled, the two cannot be told apart, as the module says; so there is something to check.
+    assert float(jnp.abs(jax.jit(lambda p: kernel_factors(network, p, X).Q)(DEEP) - network(DEEP, X, dense)).max()) > 1e-3
+
+
+def test_batch_normalisation_under_a_last_layer_of_zeros_is_refused():
+    """All values are 0 alone and together, and this one kernel is the Jacobian's; after one update neither would hold."""
+    zeros = [*LAYERS[:-1], jax.tree.map(jnp.zeros_like, LAYERS[-1])]
+    with pytest.raises(ValueError, match="network must not mix samples, but the input of a layer of a sample alone"):
+        on_batch(batch_normalised, zeros)
+    assert on_batch(lambda h: h, zeros).Q.shape == (8,)
+
+
+def test_a_few_samples_stand_for_the_batch_and_all_of_them_are_asked_by_the_check():
+    """One sample out of 100 takes its value from its neighbour."""
+    many = jax.random.normal(KEY, (100, 2))
+
+    def network(p, x, hook):
+        values = TANH(p, x, hook)
+        return values.at[1].set(values[0]) if len(x) > 1 else values
+
+    kernel_factors(network, LAYERS, many)
+    with pytest.raises(ValueError, match="network must not mix samples, but the value"):
+        check_network(network, LAYERS, many)
+
+
+def test_the_gram_matrix_of_single_precision_has_no_negative_eigenvalue():
+    layers, x = init_mlp(KEY, [1, 16, 16, 1], dtype=jnp.float32), jnp.linspace(-1, 1, 64, dtype=jnp.float32)[:, None]
+    factors, some = kernel_factors(TANH, layers, x), kernel_factors(TANH, layers, x[:5])
+    K = gram(factors)
+    assert K.dtype == np.float64
+    eigenvalues, rounded = np.linalg.eigvalsh(K), np.linalg.eigvalsh(np.asarray(factors.kernel(), float))
+    assert eigenvalues[0] > -1e-14 * eigenvalues[-1]
+    assert rounded[0] < -1e-9 * rounded[-1]
+    np.testing.assert_allclose(K, factors.kernel(), rtol=1e-5)
+    np.testing.assert_allclose(gram(some, factors), K[:5], rtol=1e-5)
+    double = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), layers)
+    J = naive_jacobian(TANH, double, x.astype(jnp.float64))
+    np.testing.assert_allclose(gram(kernel_factors(TANH, double, x)), J @ J.T, rtol=1e-13)
+    scale = {"layers": layers, "scale": jnp.ones(3)}
+    with pytest.raises(ValueError, match="other must come from the same network"):
+        gram(some, kernel_factors(lambda p, x, hook: TANH(p["layers"], x, hook) * p["scale"].sum(), scale, x))
+
+
+# --- What does not fit -----------------------------------------------------------------------------------------------
+
+
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: kernel_factors(lambda p, x, _: (x @ p[0].weight)[:, 0], LAYERS, X), "must be used through the hook only"),
-        (lambda: kernel_factors(lambda p, x, _: x[:, 0] + (p[0].bias is None), LAYERS, X), "must be used through the hook only"),
         (
             lambda: kernel_factors(lambda _, x, hook: hook(Dense(jnp.ones((2, 1)), None), x)[:, 0], LAYERS, X),
-            "dense must be called with a layer of the parameters",
-        ),
-        (
-            lambda: kernel_factors(lambda p, x, hook: hook(jax.tree.map(jnp.abs, p[0]), x)[:, 0], LAYERS, X),
             "dense must be called with a layer of the parameters",
         ),
         (lambda: kernel_factors(lambda p, x, hook: hook(p[0], x[0])[:, 0], LAYERS, X), r"here of shape \(8, 2\), got \(2,\)"),
@@ -395,6 +480,9 @@ def test_rounding_in_float32_is_not_taken_for_mixing(seed, name):
         (lambda: kernel_factors(lambda p, x, hook: 1e308 * TANH(p, x, hook) * 1e308, LAYERS, X), "values and gradients of the network"),
         (lambda: kernel_factors(TANH, [], X), "parameters must hold at least one array"),
         (lambda: kernel_factors(TANH, (LAYERS, jnp.arange(3)), X), "parameters must hold real numbers only"),
+        (lambda: kernel_factors(TANH, jax.tree.map(jnp.bfloat16, LAYERS), X), "parameters must be float32 or float64, got bfloat16"),
+        (lambda: kernel_factors(TANH, jax.tree.map(jnp.float16, LAYERS), X), "parameters must be float32 or float64, got float16"),
+        (lambda: count_samples(jnp.ones(())), r"one row a sample, at least one, got shapes \[\(\)\]"),
         (lambda: kernel_factors(TANH, LAYERS, ()), "inputs must be arrays with one row a sample"),
         (lambda: kernel_factors(TANH, LAYERS, (X, X[:3])), r"inputs must be arrays .* got shapes \[\(8, 2\), \(3, 2\)\]"),
         (lambda: kernel_factors(TANH, LAYERS, X[:0]), "at least one"),
@@ -409,12 +497,6 @@ def test_rounding_in_float32_is_not_taken_for_mixing(seed, name):
             lambda: pull_back(kernel_factors(TANH, LAYERS, X), init_mlp(KEY, [2, 5, 1]), jnp.ones(8)),
             r"a layer has shape \(2, 5\), not \(2, 4\)",
         ),
-        (lambda: row_sums(TANH, LAYERS, X, block_size=0), "block_size must be at least 1, got 0"),
-        (lambda: row_sums(TANH, LAYERS, X, jnp.ones(3)), r"rho must have shape \(8,\), got \(3,\)"),
-        (lambda: row_sums(TANH, LAYERS, X, -jnp.ones(8)), "rho must hold non-negative, finite weights"),
-        (lambda: row_sums(TANH, LAYERS, X, jnp.full(8, jnp.nan)), "rho must hold non-negative, finite weights"),
-        (lambda: row_sums(TANH, LAYERS, X.at[7, 0].set(jnp.inf), block_size=4), "the kernel must be finite"),
-        (lambda: row_ratios(RowSums(jnp.zeros(2), jnp.ones(2))), "the diagonal of the kernel must be positive"),
         (lambda: condition_number(np.ones((2, 3))), "kernel must be a square matrix"),
         (lambda: condition_number(np.array([[1.0, 2.0], [3.0, 4.0]])), "kernel must be symmetric"),
         (lambda: condition_number(np.full((2, 2), np.nan)), "kernel must be finite"),

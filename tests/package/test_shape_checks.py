@@ -9,6 +9,7 @@ from deadly_triad import (
     agents,
     certificates,
     cures,
+    diagnosis,
     examples,
     fixed_point,
     kernel_updates,
@@ -32,6 +33,7 @@ WRONG = {
     "linear_q": lambda: linear_q.LinearQ(ONE_STATE, np.ones(1), np.ones(1)),
     "agents": lambda: agents.td_critic(optax.sgd(0.1), "one"),
     "preqn": lambda: preqn.solve_kernel(jax.numpy.ones((2, 3)), jax.numpy.ones(2)),
+    "diagnosis": lambda: diagnosis.error_matrix(kernel_updates.Coupling(np.eye(2), np.ones(2)), np.ones(2), np.eye(2), 0.5),
     "networks": lambda: networks.dense(networks.init_dense(jax.random.key(0), 1, 1), np.ones((1, 1))),  # a JAX array is asked for
     "ntk": lambda: ntk.condition_number(np.ones((2, 3))),
     "value_updates": lambda: value_updates.update_matrix(np.ones((1, 1)), np.ones((1, 1)), 0.0, 1.0),

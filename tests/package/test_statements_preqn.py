@@ -7,13 +7,14 @@ import pytest
 from deadly_triad.examples import baird, w_to_2w
 from deadly_triad.networks import dense, init_mlp, value_network
 from deadly_triad.ntk import kernel_factors
-from deadly_triad.preqn import Settings, preqn_update
+from deadly_triad.preqn import Settings, init, step
 from hypothesis import given
 from hypothesis import strategies as st
 
 from .strategies import generators
 
 PLAIN = Settings(alignment=-1.0, shift=1e-9, refinements=3)
+update = jax.jit(step, static_argnames="network")
 
 
 @pytest.mark.states("prop-preqn-step")
@@ -27,7 +28,7 @@ def test_on_the_batch_it_is_u1_and_off_it_kernel_interpolation_up_to_second_orde
     across = np.asarray(there.cross_kernel(here) @ jnp.linalg.solve(here.kernel(), delta))
 
     def excess(step_size):
-        after, _ = preqn_update(network, layers, batch, here.Q + delta, PLAIN._replace(step_size=step_size))
+        after = update(network, init(layers), batch, here.Q + delta, PLAIN._replace(step_size=step_size))[0].parameters
         on = network(after, batch, dense) - here.Q - step_size * delta
         off = network(after, elsewhere, dense) - there.Q - step_size * across
         return float(jnp.abs(on).max()), float(jnp.abs(off).max())
@@ -70,7 +71,7 @@ def test_linear_preqn_settles_exactly_when_the_projected_chain_allows(make, disc
     before = features @ theta
     for _ in range(3):
         q = features @ theta
-        theta, _ = preqn_update(network, theta, features, discount * P @ q, PLAIN._replace(step_size=0.2))
+        theta = update(network, init(theta), features, discount * P @ q, PLAIN._replace(step_size=0.2))[0].parameters
         Pi = np.asarray(features @ jnp.linalg.pinv(features))
         np.testing.assert_allclose(features @ theta, q + 0.2 * Pi @ (discount * P @ q - q), atol=1e-6)
     settles = linear_radius(example) < 1

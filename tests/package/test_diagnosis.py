@@ -1,0 +1,346 @@
+"""`diagnosis`: the spectrum by three routes and against the network itself, the verdict on classical examples, rows in blocks."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from deadly_triad.diagnosis import Diagnosis, diagnose, error_matrix, row_sums
+from deadly_triad.diagnosis import _block_sums as block_sums
+from deadly_triad.examples import baird, w_to_2w
+from deadly_triad.kernel_updates import Coupling, theorem_2
+from deadly_triad.networks import Dense, action_value_network, dense, init_mlp, value_network
+from deadly_triad.ntk import kernel_factors, pull_back
+from deadly_triad.stability import analyse_stability
+
+KEY = jax.random.key(0)
+TANH = value_network("tanh")
+LAYERS = init_mlp(KEY, [2, 6, 1], "lecun")
+
+
+def jacobian(network, parameters, inputs):
+    """One row a sample, by reverse mode."""
+    rows = jax.jit(jax.jacrev(lambda p: network(p, inputs, dense)))(parameters)
+    return np.concatenate([np.asarray(leaf).reshape(len(jax.tree.leaves(inputs)[0]), -1) for leaf in jax.tree.leaves(rows)], axis=1)
+
+
+def draw(n, m, seed=0):
+    """A batch, bootstrap pairs and weights."""
+    rng = np.random.default_rng(seed)
+    return jnp.asarray(rng.standard_normal((n, 2))), jnp.asarray(rng.standard_normal((m, 2))), rng.dirichlet(np.ones(n)), rng
+
+
+def moving(eigenvalues, size):
+    """The eigenvalues that are not zero up to rounding, in order."""
+    kept = eigenvalues[np.abs(eigenvalues) > 1e-9 * size]
+    return kept[np.lexsort((kept.imag.round(9), kept.real.round(9)))]
+
+
+# --- The spectrum ----------------------------------------------------------------------------------------------------
+
+
+# Each: how many bootstrap pairs a batch of 6 has, what is passed, and B as it is meant.
+def one_each(_rng):
+    return 6, {}, np.eye(6)
+
+
+def ended(_rng):
+    return 6, {"ends": np.arange(6) % 3 == 0}, np.diag(np.arange(6) % 3 != 0).astype(float)
+
+
+def two_actions(rng):
+    policy = rng.dirichlet(np.ones(2), 6)
+    B = np.zeros((6, 12))
+    for i in range(6):
+        B[i, 2 * i], B[i, 2 * i + 1] = policy[i]
+    return 12, {"bootstrap": policy}, B
+
+
+def mixed_and_ended(rng):
+    B = rng.dirichlet(np.ones(4), 6)
+    return 4, {"bootstrap": B, "ends": np.arange(6) == 2}, np.where(np.arange(6)[:, None] == 2, 0, B)
+
+
+@pytest.mark.parametrize("form", [one_each, ended, two_actions, mixed_and_ended])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_eigenvalues_are_those_of_the_parameters_and_of_all_pairs(form, weighted):
+    n, discount = 6, 0.9
+    m, told, B = form(np.random.default_rng(1))
+    inputs, following, rho, _ = draw(n, m)
+    seen = diagnose(TANH, LAYERS, inputs, following, discount=discount, step_size=0.1, **told, **({"rho": rho} if weighted else {}))
+    rho = rho if weighted else np.full(n, 1 / n)
+    J, ahead = jacobian(TANH, LAYERS, inputs), jacobian(TANH, LAYERS, following)
+    np.testing.assert_allclose(seen.matrix, (J - discount * B @ ahead) @ J.T * rho, atol=1e-13)
+    in_parameters = np.linalg.eigvals(J.T * rho @ (J - discount * B @ ahead))
+    # All n + m pairs; from those that are not in the batch nothing is learned, so wherever they lead makes no difference.
+    everything, D = np.concatenate([J, ahead]), np.diag([*rho, *np.zeros(m)])
+    P = np.zeros((n + m, n + m))
+    P[:n, n:] = B
+    P[n:] = np.random.default_rng(2).dirichlet(np.ones(n + m), m)
+    of_all = np.linalg.eigvals(everything @ everything.T @ D @ (np.eye(n + m) - discount * P))
+    size = np.abs(seen.stability.eigenvalues).max()
+    expected = moving(seen.stability.eigenvalues, size)
+    assert len(expected) >= 5
+    for other in (in_parameters, of_all):
+        np.testing.assert_allclose(moving(other, size), expected, atol=1e-10 * size)
+    # A bootstrap that is left out, or is another, has another spectrum.
+    assert np.abs(moving(np.linalg.eigvals(J @ J.T * rho), size) - expected).max() > 1e-3 * size
+
+
+def test_the_errors_of_the_network_itself_move_so_up_to_second_order():
+    n, discount = 5, 0.9
+    inputs, following, rho, rng = draw(n, 10, seed=3)
+    policy, rewards = rng.dirichlet(np.ones(2), n), rng.standard_normal(n)
+
+    def errors(parameters):
+        ahead = np.asarray(TANH(parameters, following, dense)).reshape(n, 2)
+        return rewards + discount * np.sum(policy * ahead, axis=1) - np.asarray(TANH(parameters, inputs, dense))
+
+    def excess(step_size):
+        seen = diagnose(TANH, LAYERS, inputs, following, discount=discount, step_size=step_size, rho=rho, bootstrap=policy)
+        before = errors(LAYERS)
+        direction = pull_back(kernel_factors(TANH, LAYERS, inputs), LAYERS, jnp.asarray(rho * before))
+        after = errors(jax.tree.map(lambda p, d: p + step_size * d, LAYERS, direction))
+        return np.abs(after - (np.eye(n) - step_size * seen.matrix) @ before).max()
+
+    assert excess(2e-3) / excess(1e-3) == pytest.approx(4, rel=0.05)
+
+
+@pytest.mark.parametrize(("make", "discount"), [(baird, 0.9), (w_to_2w, 0.8), (w_to_2w, 0.9)])
+def test_linear_networks_get_the_verdict_of_linear_td(make, discount):
+    example = make(discount)
+    system, features = example.off_policy, jnp.asarray(example.features)
+    line = Dense(jnp.asarray(example.start)[:, None], None)
+    seen = diagnose(
+        lambda p, x, hook: hook(p, x)[:, 0],
+        line,
+        features,
+        features,
+        discount=discount,
+        step_size=0.1,
+        rho=system.weighting,
+        bootstrap=system.transitions,
+    )
+    expected = analyse_stability(system.A)
+    assert (seen.stability.verdict == "unstable") == (expected.verdict == "unstable")
+    assert seen.stability.largest_stable_step == pytest.approx(expected.largest_stable_step, rel=1e-9)
+    np.testing.assert_allclose(moving(seen.stability.eigenvalues, 1), moving(expected.eigenvalues, 1), atol=1e-9)
+    assert seen.settles == (expected.largest_stable_step > 0.1)
+
+
+# --- The verdict -----------------------------------------------------------------------------------------------------
+
+
+def test_iterated_errors_die_out_exactly_below_the_largest_step():
+    inputs, following, rho, rng = draw(4, 4, seed=0)
+    seen = diagnose(TANH, LAYERS, inputs, following, discount=0.5, step_size=0.1, rho=rho)
+    assert seen.stability.verdict == "stable"
+    largest, errors = seen.stability.largest_stable_step, rng.standard_normal(4)
+    for share, settles in ((0.99, True), (1.01, False)):
+        again = diagnose(TANH, LAYERS, inputs, following, discount=0.5, step_size=share * largest, rho=rho)
+        assert again.settles == settles == (again.factor < 1)
+        fastest = np.linalg.matrix_power(np.eye(4) - share * largest * seen.matrix, 20_000) @ errors
+        assert (np.abs(fastest).max() < np.abs(errors).max()) == settles
+
+
+def test_with_every_transition_at_an_end_it_is_regression():
+    inputs, following, rho, _ = draw(5, 5)
+    seen = diagnose(TANH, LAYERS, inputs, jnp.full_like(following, jnp.nan), discount=0.99, step_size=0.1, rho=rho, ends=np.ones(5, bool))
+    J = jacobian(TANH, LAYERS, inputs)
+    np.testing.assert_allclose(seen.matrix, J @ J.T * rho, atol=1e-13)
+    largest = 2 / np.linalg.norm(np.sqrt(rho)[:, None] * J, 2) ** 2
+    assert seen.largest_step_with_fixed_targets == pytest.approx(largest, rel=1e-10)
+    assert seen.stability.largest_stable_step == pytest.approx(largest, rel=1e-8)
+    # Where nothing is at an end, the step with fixed targets is the same and the other is not.
+    moved = diagnose(TANH, LAYERS, inputs, following, discount=0.99, step_size=0.1, rho=rho)
+    assert moved.largest_step_with_fixed_targets == pytest.approx(largest, rel=1e-10)
+    assert moved.stability.largest_stable_step != pytest.approx(largest, rel=1e-3)
+
+
+def test_a_pair_that_occurs_twice_leaves_an_error_that_cannot_move():
+    inputs, _, _, _ = draw(3, 3)
+    twice = jnp.concatenate([inputs, inputs[:1]])
+    seen = diagnose(TANH, LAYERS, twice, twice, discount=0.5, step_size=0.01)
+    assert (seen.stability.verdict, seen.stability.n_null) == ("semistable", 1)
+    assert diagnose(TANH, LAYERS, inputs, inputs, discount=0.5, step_size=0.01).stability.verdict == "stable"
+
+
+def test_what_ended_is_not_looked_at_and_what_did_not_is():
+    inputs, following, _, _ = draw(4, 4)
+    spoiled, ends = following.at[2].set(jnp.nan), np.arange(4) == 2
+    seen = diagnose(TANH, LAYERS, inputs, spoiled, discount=0.9, step_size=0.1, ends=ends)
+    np.testing.assert_array_equal(seen.matrix, diagnose(TANH, LAYERS, inputs, following, discount=0.9, step_size=0.1, ends=ends).matrix)
+    with pytest.raises(ValueError, match="inputs must be finite"):
+        diagnose(TANH, LAYERS, inputs, spoiled, discount=0.9, step_size=0.1)
+
+
+def test_single_precision_gets_the_verdict_of_double():
+    """The kernel as float32 multiplies it has negative eigenvalues, which would be directions that grow."""
+    single = init_mlp(KEY, [1, 16, 16, 1], dtype=jnp.float32)
+    places = jnp.linspace(-1, 1, 24, dtype=jnp.float32)[:, None]
+    seen = diagnose(TANH, single, places, places, discount=0.5, step_size=0.1)
+    double = diagnose(TANH, jax.tree.map(jnp.float64, single), places, places, discount=0.5, step_size=0.1)
+    assert seen.stability.verdict == double.stability.verdict != "unstable"
+    assert seen.stability.largest_stable_step == pytest.approx(double.stability.largest_stable_step, rel=1e-5)
+    K = np.asarray(kernel_factors(TANH, single, places).kernel(), float)
+    assert analyse_stability((K - 0.5 * K) / 24).verdict == "unstable"
+
+
+def test_networks_with_one_output_an_action_bootstrap_from_the_greedy_one():
+    layers, network, rng = init_mlp(KEY, [2, 6, 3], "lecun"), action_value_network("sin"), np.random.default_rng(0)
+    states, following, actions = rng.standard_normal((5, 2)), rng.standard_normal((5, 2)), jnp.asarray(rng.integers(3, size=5))
+    everywhere = (jnp.repeat(jnp.asarray(following), 3, axis=0), jnp.tile(jnp.arange(3), 5))
+    values = np.asarray(network(layers, everywhere, dense)).reshape(5, 3)
+    greedy = np.eye(3)[values.argmax(axis=1)]
+    seen = diagnose(network, layers, (states, actions), everywhere, discount=0.9, step_size=0.1, bootstrap=greedy)
+    best = (jnp.asarray(following), jnp.asarray(values.argmax(axis=1)))
+    again = diagnose(network, layers, (states, actions), best, discount=0.9, step_size=0.1)
+    np.testing.assert_allclose(seen.matrix, again.matrix, atol=1e-14)
+
+
+# --- The report ------------------------------------------------------------------------------------------------------
+
+
+def test_theorem_2_is_asked_about_the_batch_and_the_report_says_all():
+    inputs, following, rho, _ = draw(3, 3)
+    seen = diagnose(TANH, LAYERS, inputs, following, discount=0.9, step_size=0.25, rho=rho, names=["a", "b", "c"])
+    J = jacobian(TANH, LAYERS, inputs)
+    expected = theorem_2(Coupling(J @ J.T, rho), 0.9, 0.25, ["a", "b", "c"])
+    np.testing.assert_allclose(seen.theorem_2.rows.others, expected.rows.others, rtol=1e-12)
+    np.testing.assert_allclose(seen.theorem_2.rows.own, expected.rows.own, rtol=1e-12)
+    assert (seen.discount, seen.step_size) == (0.9, 0.25)
+
+    class Printer:
+        def text(self, text):
+            self.kept = text
+
+    printer = Printer()
+    seen._repr_pretty_(printer, False)
+    text = printer.kept
+    assert text == str(seen)
+    assert text.endswith(str(expected))
+    assert text.startswith(f"Errors of 3 pairs, discount 0.9: {seen.stability.verdict}, die out ")
+    assert f"factor {seen.factor:.6g} an update" in text
+    assert f"With fixed targets: settles below step size {seen.largest_step_with_fixed_targets:.6g}" in text
+
+
+def test_the_report_tells_growth_from_decay():
+    pair, ahead, line = jnp.ones((1, 1)), 2 * jnp.ones((1, 1)), Dense(jnp.ones((1, 1)), None)
+
+    def one(p, x, hook):
+        return hook(p, x)[:, 0]
+
+    grows = diagnose(one, line, pair, ahead, discount=0.75, step_size=0.5)
+    assert str(grows).startswith(
+        "Errors of 1 pairs, discount 0.75: unstable, die out at no step size\n     at step size 0.5: do not, factor 1.25"
+    )
+    decays = diagnose(one, line, pair, ahead, discount=0.25, step_size=0.5)
+    assert "stable, die out below step size 4\n     at step size 0.5: die out, factor 0.75 an update" in str(decays)
+    assert isinstance(decays, Diagnosis)
+
+
+def test_a_network_that_nothing_moves_has_no_largest_step():
+    """At weights of zero a product of two layers has no gradient at all."""
+    zeros = jax.tree.map(jnp.zeros_like, init_mlp(KEY, [2, 3, 1], bias=False))
+    inputs, following, _, _ = draw(2, 2)
+    seen = diagnose(TANH, zeros, inputs, following, discount=0.9, step_size=1.0)
+    assert seen.largest_step_with_fixed_targets == np.inf
+    assert seen.stability.n_null == 2
+
+
+# --- Rows in blocks --------------------------------------------------------------------------------------------------
+
+
+@cache
+def small_problem(n):
+    """A network with one output for each of two actions, n pairs, and their kernel from the Jacobian."""
+    rng = np.random.default_rng(n)
+    inputs = (rng.standard_normal((n, 3)), jnp.asarray(rng.integers(2, size=n)))
+    layers, network = init_mlp(KEY, [3, 8, 8, 2]), action_value_network("relu")
+    J = jacobian(network, layers, inputs)
+    return network, layers, inputs, J @ J.T
+
+
+@pytest.mark.parametrize(("n", "block_size"), [(1, 512), (7, 512), (7, 3), (40, 16)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_row_sums_do_not_depend_on_the_blocks(n, block_size, weighted):
+    network, layers, inputs, K = small_problem(n)
+    weights = np.random.default_rng(0).dirichlet(np.ones(n)) if weighted else np.ones(n)
+    sums = row_sums(network, layers, inputs, weights if weighted else None, block_size=block_size)
+    np.testing.assert_allclose(sums.own, np.diag(K) * weights, rtol=1e-12)
+    np.testing.assert_allclose(sums.others, (np.abs(K) - np.diag(np.diag(K))) @ weights, rtol=1e-12, atol=1e-14)
+    if not weighted:
+        expected = [sum(abs(K[i, j]) for j in range(n) if j != i) / K[i, i] / n for i in range(n)]
+        np.testing.assert_allclose(sums.ratios, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_signs_matter_for_row_sums():
+    """Some entries of this kernel are negative, so a sum without absolute values would be another number."""
+    layers, x = init_mlp(KEY, [3, 8, 1], bias=False), jax.random.normal(KEY, (9, 3))
+    K = np.asarray(kernel_factors(value_network("tanh"), layers, x).kernel())
+    assert K.min() < -0.1
+    assert np.abs(row_sums(value_network("tanh"), layers, x).others - (K.sum(axis=1) - np.diag(K))).max() > 0.1
+
+
+def test_row_sums_never_hold_all_entries():
+    """By XLA's own account again: for 2048 samples the kernel takes 34 MB, and its rows in blocks of 128 are summed in a fraction."""
+    N, layers, network = 2048, init_mlp(KEY, [2, 16, 1]), value_network("tanh")
+    memory = block_sums.lower(network, layers, jnp.ones((16, 128, 2)), jnp.ones((16, 128))).compile().memory_analysis()
+    assert memory.temp_size_in_bytes + memory.output_size_in_bytes < N**2 * 8 / 10
+    whole = jax.jit(lambda p, x: kernel_factors(network, p, x).kernel())
+    memory = whole.lower(layers, jnp.ones((N, 2))).compile().memory_analysis()
+    assert memory.temp_size_in_bytes + memory.output_size_in_bytes >= N**2 * 8
+
+
+X = jax.random.normal(KEY, (8, 2))
+TWO = Coupling(np.eye(2), np.ones(2))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"discount": 1.0}, "discount must lie in"),
+        ({"step_size": 0.0}, "step_size must be positive"),
+        ({"rho": np.ones(3)}, r"rho must have shape \(4,\)"),
+        ({"rho": -np.ones(4)}, "rho must hold non-negative weights"),
+        ({"names": ["a"]}, "names must hold 4 names"),
+        (
+            {"next_inputs": jnp.ones((5, 2))},
+            "next_inputs must hold 4 bootstrap pairs, .* unless bootstrap mixes them, got 5",
+        ),
+        ({"next_inputs": jnp.ones(())}, "inputs must be arrays with one row a sample"),
+        ({"bootstrap": np.ones((4, 3))}, r"bootstrap must have shape \(4, 4\), or \(4, k\) with 4 k = 4 bootstrap pairs, got \(4, 3\)"),
+        ({"bootstrap": np.ones(4)}, r"bootstrap must have shape .* got \(4,\)"),
+        ({"bootstrap": np.ones((2, 2))}, r"bootstrap must have shape .* got \(2, 2\)"),
+        ({"bootstrap": np.full((4, 4), 0.3)}, "bootstrap must hold weights of at least 0 that sum to at most 1"),
+        ({"bootstrap": np.diag([1.0, -1.0, 0.0, 0.0])}, "bootstrap must hold weights of at least 0"),
+        ({"bootstrap": np.full((4, 4), np.nan)}, "bootstrap must hold weights of at least 0"),
+        ({"ends": np.zeros(3, bool)}, r"ends must be 4 booleans, one a transition, got shape \(3,\)"),
+        ({"ends": np.zeros(4)}, r"ends must be 4 booleans, one a transition, got shape \(4,\) of float64"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes, message):
+    told = {"inputs": jnp.ones((4, 2)), "next_inputs": jnp.ones((4, 2)), "discount": 0.9, "step_size": 0.1} | changes
+    with pytest.raises(ValueError, match=message):
+        diagnose(TANH, LAYERS, told.pop("inputs"), told.pop("next_inputs"), **told)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: row_sums(TANH, LAYERS, X, block_size=0), "block_size must be at least 1, got 0"),
+        (lambda: row_sums(TANH, LAYERS, X, np.ones(3)), r"rho must have shape \(8,\), got \(3,\)"),
+        (lambda: row_sums(TANH, LAYERS, X, -np.ones(8)), "rho must hold non-negative, finite weights"),
+        (lambda: row_sums(TANH, LAYERS, X, np.full(8, np.nan)), "rho must hold non-negative, finite weights"),
+        (lambda: row_sums(TANH, LAYERS, X.at[7, 0].set(jnp.inf), block_size=4), "the kernel must be finite"),
+        (lambda: error_matrix(TWO, np.ones((3, 1)), np.ones((2, 3)), 0.5), r"shapes \(m, 2\) and \(2, m\), got \(3, 1\)"),
+        (lambda: error_matrix(TWO, np.ones((3, 2)), np.ones((2, 2)), 0.5), r"shapes \(m, 2\) and \(2, m\), got \(3, 2\) and \(2, 2\)"),
+        (lambda: error_matrix(TWO, np.ones((3, 2)), np.ones((2, 3)), 1.0), "discount must lie in"),
+    ],
+)
+def test_rows_and_matrices_that_do_not_fit_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
