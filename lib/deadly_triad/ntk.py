@@ -46,7 +46,7 @@ import jax
 import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Num, PyTree
 
 from deadly_triad._checks import check_square
 from deadly_triad.networks import Dense, Network, dense
@@ -190,7 +190,7 @@ def count_samples(inputs: PyTree) -> int:
     return shapes[0][0]
 
 
-def condition_number(kernel: Float[Array, "n n"] | Float[np.ndarray, "n n"]) -> float:
+def condition_number(kernel: Num[Array, "n n"] | Num[np.ndarray, "n n"]) -> float:
     """Largest over smallest eigenvalue of a kernel, infinity if the smallest is zero up to rounding in the kernel's own precision.
 
     Raises:
