@@ -31,27 +31,25 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 from deadly_triad.diagnosis import row_sums
 from deadly_triad.kernel_updates import Coupling, Theorem2, kernel_modulus, kernel_update
 from deadly_triad.networks import value_network
 from deadly_triad.ntk import kernel_factors
-from deadly_triad.preqn import Settings, State, init, solve_kernel, step
+from deadly_triad.preqn import Settings, solve_kernel
 from deadly_triad_book.provenance import Provenance
 from rivals import (
     Batch,
     Layers,
-    jacobian,
     kernel_flops,
+    naive_agent,
     naive_kernel,
-    preqn_pair,
+    pair,
+    preqn_agent,
     random_batch,
-    start_preqn,
-    start_td3,
-    td3_pair,
-    td_targets,
+    start,
+    td3_agent,
     update_flops,
 )
 
@@ -194,7 +192,8 @@ def draw(hidden: tuple[int, ...], n: int) -> tuple[Any, Any, tuple[Batch, Batch]
     keys = jax.random.split(jax.random.key(20261122), 4)
     batches = (random_batch(keys[0], n), random_batch(keys[1], n))
     inputs = jnp.concatenate([batches[0].observations, batches[0].actions], axis=1)
-    return start_preqn(keys[2], hidden), start_td3(keys[3], hidden), batches, inputs
+    preqn, td3 = preqn_agent("relu", SETTINGS), td3_agent("relu")  # the activation does not enter the start
+    return start(preqn, keys[2], hidden), start(td3, keys[3], hidden), batches, inputs
 
 
 def peak_flops(rounds: int) -> float:
@@ -214,7 +213,7 @@ def export(hidden: tuple[int, ...], n: int) -> Path:
     """Weights and batch in a file for the rivals."""
     state, _, (batch, _), inputs = draw(hidden, n)
     columns = {name: np.asarray(getattr(batch, name)) for name in ("observations", "actions", "next_observations", "ends", "rewards")}
-    for i, layer in enumerate(state.critic):
+    for i, layer in enumerate(state.critics[0]):
         columns |= {f"weight{i}": np.asarray(layer.weight), f"bias{i}": np.asarray(layer.bias)}
     ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
     path = ENVIRONMENTS / "case.npz"
@@ -229,8 +228,8 @@ def measure_kernels(rounds: int, peak: float) -> tuple[list[dict[str, Any]], lis
         for n in SAMPLES:
             state, _, _, inputs = draw(hidden, n)
             for name in ACTIVATIONS:
-                network, ours = value_network(name), timer(our_kernel(name), state.critic, inputs)
-                found = compare(timer(naive_kernel, network, state.critic, inputs), ours, rounds)
+                network, ours = value_network(name), timer(our_kernel(name), state.critics[0], inputs)
+                found = compare(timer(naive_kernel, network, state.critics[0], inputs), ours, rounds)
                 case = {"hidden": list(hidden), "n": n, "activation": name}
                 ratios.append(case | {"rival": "naive Jacobian"} | found)
                 shares.append(case | {"share": round(kernel_flops(hidden, n) / (found["bottom_us"] * 1e-6) / peak, 4)})
@@ -248,17 +247,17 @@ def measure_rivals(rounds: int, rivals: dict[str, Rival], missing: list[str]) ->
                 kernel = our_kernel(name)
                 answer = process.ask(load=str(export(hidden, n)), hidden=list(hidden), activation=name)
                 for corner in answer.values():
-                    np.testing.assert_allclose(corner, kernel(state.critic, inputs)[:2, :4], rtol=1e-3, atol=1e-4)
+                    np.testing.assert_allclose(corner, kernel(state.critics[0], inputs)[:2, :4], rtol=1e-3, atol=1e-4)
                 for what, (title, activations) in QUESTIONS[rival].items():
                     if name not in activations:
                         continue
                     case = {"hidden": list(hidden), "n": n, "activation": name, "rival": title}
                     theirs = partial(process.seconds, what)
                     if what == "td3":
-                        ours = timer(preqn_pair, name, SETTINGS, state, batches)
+                        ours = timer(pair, preqn_agent(name, SETTINGS), state, batches)
                         updates.append(case | halved(compare(ours, theirs, rounds)))
                     else:
-                        kernels.append(case | compare(theirs, timer(kernel, state.critic, inputs), rounds))
+                        kernels.append(case | compare(theirs, timer(kernel, state.critics[0], inputs), rounds))
         except RuntimeError as reason:
             missing.append(f"{rival} did not run: {str(reason)[:160].rstrip('.')}.")
     return kernels, updates
@@ -269,35 +268,24 @@ def halved(found: dict[str, Any]) -> dict[str, Any]:
     return found | {side: round(found[side] / 2, 1) for side in ("top_us", "bottom_us")}
 
 
-def naive_update(network: Any, state: State, inputs: jax.Array, targets: jax.Array, settings: Settings) -> tuple[State, Any]:
-    """PreQN as its equation stands: a Jacobian, least squares by singular values, the same line search left out."""
-    J, (flat, unravel) = jacobian(network, state.parameters, inputs), jax.flatten_util.ravel_pytree(state.parameters)
-    values = network(state.parameters, inputs, lambda layer, a: a @ layer.weight + layer.bias)
-    zeta = jnp.linalg.lstsq(J @ J.T, targets - values)[0]
-    # The rows of J follow the leaves of the parameters, as `ravel_pytree` does.
-    return state._replace(parameters=unravel(flat + settings.step_size * J.T @ zeta)), None
-
-
 def measure_updates(rounds: int) -> list[dict[str, Any]]:
     """Whole updates of PreQN against TD3, and against PreQN done naively."""
     found = []
     for hidden in HIDDEN:
         for n in SAMPLES:
-            preqn, td3, batches, inputs = draw(hidden, n)
+            preqn, td3, batches, _ = draw(hidden, n)
             for name in ACTIVATIONS:
-                case = {"hidden": list(hidden), "n": n, "activation": name}
-                ours = timer(preqn_pair, name, SETTINGS, preqn, batches)
-                targets = td_targets(value_network(name), preqn, batches[0])
-                _, report = step(value_network(name), init(preqn.critic), inputs, targets, SETTINGS)
-                ratio = compare(ours, timer(td3_pair, name, td3, batches), rounds)
-                told = {"rival": "JAX TD3", "backtracks": int(report.backtracks), "operations": update_flops(hidden, n)}
+                case, theirs = {"hidden": list(hidden), "n": n, "activation": name}, timer(pair, td3_agent(name), td3, batches)
+                agent = preqn_agent(name, SETTINGS)
+                _, metrics = agent.update(preqn, batches[0], 1, jax.random.key(0))
+                ratio = compare(timer(pair, agent, preqn, batches), theirs, rounds)
+                told = {"rival": "JAX TD3", "backtracks": int(metrics["backtracks"]), "operations": update_flops(hidden, n)}
                 found.append(case | told | halved(ratio))
-                ours = timer(preqn_pair, name, SETTINGS, preqn, batches, delayed=True)
-                ratio = compare(ours, timer(td3_pair, name, td3, batches), rounds)
+                ratio = compare(timer(pair, preqn_agent(name, SETTINGS, delayed=True), preqn, batches), theirs, rounds)
                 told = {"rival": "JAX TD3, both with a delayed actor", "operations": update_flops(hidden, n, delayed=True)}
                 found.append(case | told | halved(ratio))
-            naive = timer(preqn_pair, "relu", SETTINGS, preqn, batches, update=naive_update)
-            ratio = compare(timer(preqn_pair, "relu", SETTINGS, preqn, batches), naive, min(rounds, 20))
+            naive = timer(pair, naive_agent("relu", SETTINGS), preqn, batches)
+            ratio = compare(timer(pair, preqn_agent("relu", SETTINGS), preqn, batches), naive, min(rounds, 20))
             found.append({"hidden": list(hidden), "n": n, "activation": "relu", "rival": "naive PreQN"} | halved(ratio))
     return found
 
@@ -310,7 +298,7 @@ def measure_solvers(rounds: int) -> list[dict[str, Any]]:
     for hidden in HIDDEN:
         for n in SAMPLES:
             state, _, (batch, _), inputs = draw(hidden, n)
-            K = our_kernel("tanh")(state.critic, inputs)
+            K = our_kernel("tanh")(state.critics[0], inputs)
             residuals = [
                 float(jnp.linalg.norm(K @ solve(K, batch.rewards) - batch.rewards) / jnp.linalg.norm(batch.rewards))
                 for solve in (least_squares, ours)
@@ -328,8 +316,8 @@ def measure_growth(rounds: int) -> dict[str, list[dict[str, Any]]]:
     def at(width: int, n: int) -> dict[str, Any]:
         hidden = (width, width)
         state, _, _, inputs = draw(hidden, n)
-        naive = timer(naive_kernel, value_network("tanh"), state.critic, inputs)
-        return {"n": n, "width": width} | compare(naive, timer(our_kernel("tanh"), state.critic, inputs), max(5, rounds // 2))
+        naive = timer(naive_kernel, value_network("tanh"), state.critics[0], inputs)
+        return {"n": n, "width": width} | compare(naive, timer(our_kernel("tanh"), state.critics[0], inputs), max(5, rounds // 2))
 
     return {"n": [at(256, n) for n in (32, 64, 128, 256, 512)], "width": [at(width, 128) for width in (32, 64, 128, 256, 512)]}
 
@@ -358,7 +346,7 @@ def rows(N: int) -> dict[str, Any]:
     before = largest_memory()
 
     def run() -> tuple[Any, float]:
-        sums = row_sums(network, state.critic, inputs, rho)
+        sums = row_sums(network, state.critics[0], inputs, rho)
         return sums.ratios, Theorem2(sums, discount=0.9, step_size=0.5 / sums.own.max()).modulus
 
     run()

@@ -1,63 +1,62 @@
-r"""What the package is measured against, written for JAX with the same care: the naive kernel, and TD3.
+r"""What the package is measured against, written for JAX with the same care: the naive kernel; and pairs of whole updates.
 
-Both sides of the comparison of whole updates live here. `preqn_pair` and `td3_pair` do two consecutive updates of actor and critic on
-two minibatches, because TD3 moves its actor at every second one (Fujimoto, van Hoof & Meger 2018); half their time is that of an update.
-Both have an actor with relu, which is the same for both, and critics with the activation that is asked for.
+TD3 is the package's own (checked against stable-baselines3 in the tests). `pair` does two consecutive updates of actor and critic on two
+minibatches, because TD3 moves its actor at every second one (Fujimoto, van Hoof & Meger 2018); half its time is that of an update. The
+actor has relu, which is the same for all, and critics the activation that is asked for.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
-import optax
-from deadly_triad.networks import Dense, Network, activation, dense, init_mlp, mlp, value_network
+from deadly_triad.agents import TD3, ActorCritic, Batch, PreQN, State
+from deadly_triad.networks import Dense, Network, dense
 from deadly_triad.ntk import SMALLEST_SPLIT
-from deadly_triad.preqn import Settings, State, init, step
+from deadly_triad.preqn import Settings
 from jax import Array
 
-DISCOUNT, TARGET_RATE, POLICY_NOISE, NOISE_CLIP = 0.99, 0.005, 0.2, 0.5
-ADAM = optax.adam(1e-3)
 N_OBSERVATIONS, N_ACTIONS = 17, 6
 N_INPUTS = N_OBSERVATIONS + N_ACTIONS
+KEY = jax.random.key(0)
 Layers = list[Dense]
 
 
-class Batch(NamedTuple):
-    """A minibatch of transitions, and the standard normal numbers that TD3 smooths its targets with."""
-
-    observations: Array
-    actions: Array
-    rewards: Array
-    next_observations: Array
-    ends: Array
-    noise: Array
+def preqn_agent(name: str, settings: Settings, *, delayed: bool = False) -> ActorCritic:
+    """PreQN, with an actor that moves at every update or, `delayed`, at every second one, as in TD3."""
+    return ActorCritic(PreQN(settings), activation=name, policy_delay=1 + delayed)
 
 
-class PreQNState(NamedTuple):
-    """Parameters of the two networks, and the state of the actor's optimiser."""
-
-    actor: Layers
-    critic: Layers
-    actor_state: Any
+def td3_agent(name: str) -> ActorCritic:
+    """TD3 with the activation."""
+    return replace(TD3, activation=name)
 
 
-class TD3State(NamedTuple):
-    """Parameters of the actor, the twin critics and their three targets, and the states of the optimisers."""
+def naive_agent(name: str, settings: Settings) -> ActorCritic:
+    """PreQN done naively."""
+    return ActorCritic(Naive(settings), activation=name)
 
-    actor: Layers
-    critics: tuple[Layers, Layers]
-    target_actor: Layers
-    target_critics: tuple[Layers, Layers]
-    actor_state: Any
-    critic_state: Any
+
+def start(agent: ActorCritic, key: Array, hidden: Sequence[int]) -> State:
+    """Networks of PyTorch's initialisation, and optimisers that have seen nothing."""
+    return replace(agent, hidden=tuple(hidden)).init(key, N_OBSERVATIONS, N_ACTIONS)
+
+
+@jax.jit
+def pair(agent: ActorCritic, state: State, batches: tuple[Batch, Batch]) -> State:
+    """Two updates, the second one that of an actor which waits."""
+    first, second = jax.random.split(KEY)
+    state, _ = agent.update(state, batches[0], 1, first)
+    return agent.update(state, batches[1], 2, second)[0]
 
 
 def random_batch(key: Array, n: int) -> Batch:
     """Transitions without an environment, in the shapes of a running robot: speed less effort is the reward, states change slowly."""
-    keys = jax.random.split(key, 5)
+    keys = jax.random.split(key, 4)
     observations = jax.random.normal(keys[0], (n, N_OBSERVATIONS))
     actions = jax.random.uniform(keys[1], (n, N_ACTIONS), minval=-1, maxval=1)
     return Batch(
@@ -65,116 +64,27 @@ def random_batch(key: Array, n: int) -> Batch:
         actions,
         observations[:, 0] - 0.1 * jnp.sum(actions**2, axis=1),
         observations + 0.1 * jax.random.normal(keys[2], (n, N_OBSERVATIONS)),
-        (jax.random.uniform(keys[3], (n,)) < 0.01).astype(float),
-        jax.random.normal(keys[4], (n, N_ACTIONS)),
+        jax.random.uniform(keys[3], (n,)) < 0.01,
     )
 
 
-def act(actor: Layers, observations: Array) -> Array:
-    """The action of a deterministic actor, within plus and minus 1."""
-    return jnp.tanh(mlp(actor, observations, dense, activation("relu")))
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Naive:
+    """PreQN as its equation stands: a Jacobian, least squares by singular values, the line search left out."""
 
+    settings: Settings = field(metadata={"static": True})
 
-def value(network: Network, critic: Layers, observations: Array, actions: Array) -> Array:
-    """The values that a critic gives to pairs of observation and action."""
-    return network(critic, jnp.concatenate([observations, actions], axis=1), dense)
+    def init(self, parameters: Layers) -> tuple[()]:  # noqa: ARG002
+        """Nothing is remembered."""
+        return ()
 
-
-def improve(network: Network, critic: Layers, actor: Layers, state: Any, observations: Array) -> tuple[Layers, Any]:
-    """One step of Adam up the deterministic policy gradient."""
-    gradient = jax.grad(lambda p: -jnp.mean(value(network, critic, observations, act(p, observations))))(actor)
-    change, state = ADAM.update(gradient, state, actor)
-    return optax.apply_updates(actor, change), state
-
-
-def start_preqn(key: Array, hidden: Sequence[int]) -> PreQNState:
-    """Networks of PyTorch's initialisation and an optimiser that has seen nothing."""
-    keys = jax.random.split(key)
-    actor = init_mlp(keys[0], [N_OBSERVATIONS, *hidden, N_ACTIONS])
-    return PreQNState(actor, init_mlp(keys[1], [N_INPUTS, *hidden, 1]), ADAM.init(actor))
-
-
-def start_td3(key: Array, hidden: Sequence[int]) -> TD3State:
-    """Networks of PyTorch's initialisation, targets equal to them, and optimisers that have seen nothing."""
-    keys = jax.random.split(key, 3)
-    actor = init_mlp(keys[0], [N_OBSERVATIONS, *hidden, N_ACTIONS])
-    first, second = (init_mlp(k, [N_INPUTS, *hidden, 1]) for k in keys[1:])
-    critics = (first, second)
-    return TD3State(actor, critics, actor, critics, ADAM.init(actor), ADAM.init(critics))
-
-
-def td_targets(network: Network, state: PreQNState, batch: Batch) -> Array:
-    """What the critic is to reach on a batch, by the present networks."""
-    ahead = value(network, state.critic, batch.next_observations, act(state.actor, batch.next_observations))
-    return batch.rewards + DISCOUNT * (1 - batch.ends) * ahead
-
-
-def preqn_step(
-    network: Network,
-    settings: Settings,
-    state: PreQNState,
-    batch: Batch,
-    *,
-    update: Callable[..., tuple[State, Any]],
-    with_actor: bool,
-) -> PreQNState:
-    """A step of the critic with targets of the present networks; with it, one of the actor."""
-    inputs = jnp.concatenate([batch.observations, batch.actions], axis=1)
-    learner, _ = update(network, init(state.critic), inputs, td_targets(network, state, batch), settings)
-    critic = learner.parameters
-    if not with_actor:
-        return state._replace(critic=critic)
-    actor, actor_state = improve(network, critic, state.actor, state.actor_state, batch.observations)
-    return PreQNState(actor, critic, actor_state)
-
-
-def td3_step(network: Network, state: TD3State, batch: Batch, *, with_actor: bool) -> TD3State:
-    """A step of both critics; with it, at every second update, one of the actor and one of the targets."""
-    noise = jnp.clip(POLICY_NOISE * batch.noise, -NOISE_CLIP, NOISE_CLIP)
-    smoothed = jnp.clip(act(state.target_actor, batch.next_observations) + noise, -1, 1)
-    first, second = (value(network, critic, batch.next_observations, smoothed) for critic in state.target_critics)
-    targets = batch.rewards + DISCOUNT * (1 - batch.ends) * jnp.minimum(first, second)
-
-    def loss(critics: tuple[Layers, Layers]) -> Array:
-        inputs = jnp.concatenate([batch.observations, batch.actions], axis=1)
-        return sum((jnp.mean((network(critic, inputs, dense) - targets) ** 2) for critic in critics), jnp.zeros(()))
-
-    change, critic_state = ADAM.update(jax.grad(loss)(state.critics), state.critic_state, state.critics)
-    state = state._replace(critics=optax.apply_updates(state.critics, change), critic_state=critic_state)
-    if not with_actor:
-        return state
-    actor, actor_state = improve(network, state.critics[0], state.actor, state.actor_state, batch.observations)
-    follow = partial(jax.tree.map, lambda old, new: old + TARGET_RATE * (new - old))
-    return state._replace(
-        actor=actor,
-        actor_state=actor_state,
-        target_actor=follow(state.target_actor, actor),
-        target_critics=follow(state.target_critics, state.critics),
-    )
-
-
-@partial(jax.jit, static_argnames=("name", "settings", "delayed", "update"))
-def preqn_pair(
-    name: str,
-    settings: Settings,
-    state: PreQNState,
-    batches: tuple[Batch, Batch],
-    *,
-    delayed: bool = False,
-    update: Callable[..., tuple[State, Any]] = step,
-) -> PreQNState:
-    """Two updates of PreQN, each with its actor, or, `delayed`, only the second one, as in TD3."""
-    network, (first, second) = value_network(name), batches
-    state = preqn_step(network, settings, state, first, update=update, with_actor=not delayed)
-    return preqn_step(network, settings, state, second, update=update, with_actor=True)
-
-
-@partial(jax.jit, static_argnames="name")
-def td3_pair(name: str, state: TD3State, batches: tuple[Batch, Batch]) -> TD3State:
-    """Two updates of TD3, the second one with its actor and its targets."""
-    network = value_network(name)
-    state = td3_step(network, state, batches[0], with_actor=False)
-    return td3_step(network, state, batches[1], with_actor=True)
+    def step(self, network: Network, parameters: Layers, state: Any, inputs: Array, targets: Array) -> tuple[Layers, Any, dict[str, Array]]:
+        """One step, of which nothing is reported."""
+        J, (flat, unravel) = jacobian(network, parameters, inputs), jax.flatten_util.ravel_pytree(parameters)
+        zeta = jnp.linalg.lstsq(J @ J.T, targets - network(parameters, inputs, dense))[0]
+        # The rows of J follow the leaves of the parameters, as `ravel_pytree` does.
+        return unravel(flat + self.settings.step_size * J.T @ zeta), state, {}
 
 
 def jacobian(network: Network, parameters: Layers, inputs: Array) -> Array:

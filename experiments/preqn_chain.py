@@ -16,9 +16,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pandas as pd
-from deadly_triad.agents import Critic, preqn_critic, td_critic
+from deadly_triad.agents import SGD, Adam, PreQN, Rule
 from deadly_triad.examples import chain
 from deadly_triad.mdp import optimal_action_values
 from deadly_triad.networks import dense, init_mlp, value_network
@@ -31,13 +30,14 @@ ACTIVATIONS = ("relu", "tanh", "sin")
 N_UPDATES, KEEP_EVERY, BATCH = 2000, 40, 10
 TUNING_SEEDS, REPORTING_SEEDS = range(3), range(100, 110)
 PREQN = Settings(step_size=0.3, shift=1e-4)
-METHODS: dict[str, dict[str, Critic]] = {
-    "SGD": {f"step {a}": td_critic(optax.sgd(a)) for a in (0.003, 0.01, 0.03, 0.1)},
-    "Adam": {f"step {a}": td_critic(optax.adam(a)) for a in (1e-4, 3e-4, 1e-3, 3e-3)},
-    "SGD, target network": {f"step {a}, rate {t}": td_critic(optax.sgd(a), t) for a, t in itertools.product((0.03, 0.1), (0.01, 0.1))},
-    "Adam, target network": {f"step {a}, rate {t}": td_critic(optax.adam(a), t) for a, t in itertools.product((1e-3, 3e-3), (0.01, 0.1))},
+# How a critic learns, and the rate of its target network; 1 is no target network.
+METHODS: dict[str, dict[str, tuple[Rule, float]]] = {
+    "SGD": {f"step {a}": (SGD(a), 1.0) for a in (0.003, 0.01, 0.03, 0.1)},
+    "Adam": {f"step {a}": (Adam(a), 1.0) for a in (1e-4, 3e-4, 1e-3, 3e-3)},
+    "SGD, target network": {f"step {a}, rate {t}": (SGD(a), t) for a, t in itertools.product((0.03, 0.1), (0.01, 0.1))},
+    "Adam, target network": {f"step {a}, rate {t}": (Adam(a), t) for a, t in itertools.product((1e-3, 3e-3), (0.01, 0.1))},
     "PreQN": {
-        f"eta {e}, shift {s}": preqn_critic(PREQN._replace(alignment=e, shift=s)) for e, s in itertools.product((0.9, 0.97), (1e-3, 1e-4))
+        f"eta {e}, shift {s}": (PreQN(PREQN._replace(alignment=e, shift=s)), 1.0) for e, s in itertools.product((0.9, 0.97), (1e-3, 1e-4))
     },
 }
 
@@ -46,8 +46,8 @@ INPUTS = np.column_stack([np.repeat(np.linspace(0, 5, 10), 2), np.tile([-1.0, 1.
 EXACT = optimal_action_values(CORRIDOR).ravel()
 
 
-@partial(jax.jit, static_argnames=("activation", "critic"))
-def learn(activation: str, critic: Critic, key: jax.Array) -> jax.Array:
+@partial(jax.jit, static_argnames="activation")
+def learn(activation: str, critic: Rule, target_rate: float, key: jax.Array) -> jax.Array:
     """Largest error of the values after every `KEEP_EVERY` updates, from 0 updates on."""
     network = value_network(activation)
     start_key, batch_key = jax.random.split(key)
@@ -64,8 +64,8 @@ def learn(activation: str, critic: Critic, key: jax.Array) -> jax.Array:
         ahead = network(target, inputs, dense).reshape(rewards.shape).max(axis=1)
         targets = (rewards + CORRIDOR.discount * transitions @ ahead).ravel()
         batch = jax.random.permutation(key, len(inputs))[:BATCH]
-        parameters, state, *_ = critic.update(network, parameters, state, inputs[batch], targets[batch])
-        target = jax.tree.map(lambda old, new: old + critic.target_rate * (new - old), target, parameters)
+        parameters, state, *_ = critic.step(network, parameters, state, inputs[batch], targets[batch])
+        target = jax.tree.map(lambda old, new: old + target_rate * (new - old), target, parameters)
         return (parameters, target, state), None
 
     def block(carry, keys):  # type: ignore[no-untyped-def]
@@ -77,9 +77,9 @@ def learn(activation: str, critic: Critic, key: jax.Array) -> jax.Array:
     return jnp.concatenate([error(layers)[None], errors])
 
 
-def runs(activation: str, critic: Critic, seeds: range) -> np.ndarray:
+def runs(activation: str, setting: tuple[Rule, float], seeds: range) -> np.ndarray:
     """Errors of several seeds, shape (seeds, times)."""
-    return np.asarray(jax.vmap(partial(learn, activation, critic))(jax.vmap(jax.random.key)(jnp.asarray(list(seeds)))))
+    return np.asarray(jax.vmap(partial(learn, activation, *setting))(jax.vmap(jax.random.key)(jnp.asarray(list(seeds)))))
 
 
 def main() -> None:
@@ -87,7 +87,7 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     provenance, tuning, reported = Provenance(), [], []
     for activation, (method, settings) in tqdm(list(itertools.product(ACTIVATIONS, METHODS.items()))):
-        last = {name: np.median(runs(activation, critic, TUNING_SEEDS)[:, -1]) for name, critic in settings.items()}
+        last = {name: np.median(runs(activation, setting, TUNING_SEEDS)[:, -1]) for name, setting in settings.items()}
         chosen = min(last, key=lambda name: last[name])
         tuning += [
             {"activation": activation, "method": method, "setting": name, "median last error": error, "chosen": name == chosen}

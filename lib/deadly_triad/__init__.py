@@ -1,8 +1,9 @@
 """The mathematics of *When Q-Learning Diverges*, importable without a notebook.
 
-Five floors; a module imports only from floors below its own, inside functions too:
+Six floors; a module imports only from floors below its own, inside functions too:
 
-    4  agents          actor, critic and environment in one compiled loop
+    5  training        two loops: one compiled, for environments in JAX; one on the host, for Gymnasium
+    4  agents          act and update of an actor and its critics (PreQN, DDPG, TD3), the memory
     3  preqn           Q-learning preconditioned by the kernel of its minibatch, with a line search
     3  diagnosis       from a network and its transitions to the verdicts of the theory
     3  cures           emphatic weighting, gradient TD, target networks
@@ -15,6 +16,7 @@ Five floors; a module imports only from floors below its own, inside functions t
     2  value_updates   updates of a table
     2  stability       when does x -> x - step_size (M x - c) settle?
     1  networks        small networks as functions, initialisations, activations
+    1  environments    what a functional environment is, and the pendulum
     1  mdp             finite MDPs, policies, Bellman operators, exact values
     1  fixed_point     iterate a map, norms, modulus, Banach's bounds
     0  _checks         what is asked of arguments

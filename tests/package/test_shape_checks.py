@@ -3,13 +3,13 @@
 import jax
 import jaxtyping
 import numpy as np
-import optax
 import pytest
 from deadly_triad import (
     agents,
     certificates,
     cures,
     diagnosis,
+    environments,
     examples,
     fixed_point,
     kernel_updates,
@@ -20,6 +20,7 @@ from deadly_triad import (
     ntk,
     preqn,
     stability,
+    training,
     value_updates,
 )
 
@@ -31,7 +32,9 @@ WRONG = {
     "stability": lambda: stability.spectral_radius(np.ones((2, 3))),
     "linear_td": lambda: linear_td.expected_iteration(SYSTEM, np.ones((1, 1)), step_size=0.1, n_steps=1),
     "linear_q": lambda: linear_q.LinearQ(ONE_STATE, np.ones(1), np.ones(1)),
-    "agents": lambda: agents.td_critic(optax.sgd(0.1), "one"),
+    "environments": lambda: environments.Pendulum().observation(jax.numpy.ones(3), None),
+    "training": lambda: training.train(environments.Pendulum(), agents.TD3, "one", [0]),
+    "agents": lambda: agents.empty_rows("one", 1, 1),
     "preqn": lambda: preqn.solve_kernel(jax.numpy.ones((2, 3)), jax.numpy.ones(2)),
     "diagnosis": lambda: diagnosis.error_matrix(kernel_updates.Coupling(np.eye(2), np.ones(2)), np.ones(2), np.eye(2), 0.5),
     "networks": lambda: networks.dense(networks.init_dense(jax.random.key(0), 1, 1), np.ones((1, 1))),  # a JAX array is asked for
