@@ -6,6 +6,7 @@
 import dataclasses
 import inspect
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -244,6 +245,11 @@ def test_the_verdict_does_not_depend_on_the_unit(size):
     np.testing.assert_allclose(verdict.eigenvalues, size * np.array([1 - 1j, 1 + 1j]), rtol=1e-12)
 
 
+def test_a_rotation_stays_unstable_where_nothing_counts_as_zero():
+    verdict = stability.analyse_stability([[0, 1], [-1, 0]], null_tolerance=0)
+    assert (verdict.verdict, verdict.largest_stable_step, verdict.n_null) == ("unstable", 0, 0)
+
+
 def test_eigenvalues_beyond_floating_point_are_refused():
     with pytest.raises(ValueError, match="matrix must have eigenvalues within the range of floating point"):
         stability.analyse_stability(np.full((3, 3), 1e308))
@@ -293,6 +299,20 @@ def test_features_that_are_zero_ask_for_no_correction():
 def test_the_greedy_mask_is_no_policy():
     with pytest.raises(TypeError, match="actions must be a vector of whole numbers, got dtype bool"):
         mdp.deterministic_policy(np.array([[0.0, 1.0], [0.0, 1.0]])[:, 1] > 0, 2)
+
+
+@pytest.mark.parametrize("negative", [-1e-13, -0.5])
+def test_a_probability_below_zero_is_refused_however_little_it_is(negative):
+    with pytest.raises(ValueError, match=rf"d must hold probabilities, got {negative:.6g} at index \(1,\)"):
+        _checks.check_distribution("d", [1 - negative, negative])
+
+
+@pytest.mark.parametrize(("n_steps", "keep_every"), [(5, 2), (4, 2), (3, 4), (1, 1)])
+def test_what_is_kept_are_every_so_many_steps_and_no_others(n_steps, keep_every):
+    run = partial(linear_td.run_samples, [transitions()] * n_steps, lambda _, x: x + 1, [0.0, 1.0], n_steps=n_steps, n_runs=2)
+    every, some = run(keep_every=1), run(keep_every=keep_every)
+    np.testing.assert_array_equal(some.steps, np.arange(0, n_steps + 1, keep_every))
+    np.testing.assert_array_equal(some.parameters, every.parameters[:, ::keep_every])
 
 
 def test_samples_that_end_early_are_refused():
