@@ -18,7 +18,8 @@ What does not fit this picture is either put right or refused:
 
 - a layer that is called several times: its gradient is a sum over the calls, $K$ has a term for each pair of calls;
 - a layer without bias: no 1;
-- a parameter outside the dense layers (a learned scale, say): its columns of $J$ are formed, and only they;
+- a parameter outside the dense layers (a learned scale, say): its columns of $J$ are formed, and only they; if most are of this kind,
+  a warning says so once, with the price;
 - a weight that the network reads past the hook: refused, for its gradient would be missing;
 - a network that mixes the samples of a batch (batch normalisation): refused, for its values have no gradient of their own.
 
@@ -34,6 +35,8 @@ Values follow the precision of the parameters (see `networks`). `kernel_factors`
 `jax.jit`; shapes are then checked when it compiles, but NaN and mixed samples cannot be seen: call `check_network` once before.
 """
 
+import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
@@ -95,6 +98,10 @@ class Factors(NamedTuple):
         return _diagonal(self)
 
 
+SMALL: Final = 1000
+"""So many parameters outside dense layers cost nothing worth a warning."""
+
+
 def kernel_factors(network: Network, parameters: PyTree, inputs: PyTree) -> Factors:
     """Values and layerwise gradients of a batch: one evaluation and one backward pass.
 
@@ -108,6 +115,7 @@ def kernel_factors(network: Network, parameters: PyTree, inputs: PyTree) -> Fact
             depends on numbers (NaN, mixed samples) is not looked at under `jax.jit`.
     """
     inputs = _follow(parameters, inputs)
+    tell_columns(parameters)
     factors = _factors(network, parameters, inputs)
     if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((factors, parameters, inputs))):
         _check_numbers(network, parameters, inputs, factors)
@@ -411,6 +419,38 @@ def _block_sums(network: Network, parameters: PyTree, blocks: PyTree, rho: Array
 
     sums, _ = jax.lax.scan(add, jnp.zeros_like(rho), (jnp.asarray(rows), jnp.asarray(columns)))
     return jax.lax.map(Factors.diagonal, factors), sums
+
+
+# --- What it costs ---------------------------------------------------------------------------------------------------
+
+_told: set[tuple[Any, ...]] = set()
+
+
+def tell_columns(parameters: PyTree, *, always: bool = False) -> None:
+    """Warn, once for parameters of the same names and shapes, that columns of the Jacobian are formed for many, and what that costs.
+
+    Args:
+        parameters: a pytree of `Dense` layers and arrays; only its shapes are used.
+        always: not only where the columns are the greater part of the cost, but for every array of several dimensions.
+    """
+    nodes = jax.tree_util.tree_leaves_with_path(parameters, is_leaf=_is_dense)
+    free = {jax.tree_util.keystr(path, simple=True, separator="/"): np.shape(a) for path, a in nodes if not isinstance(a, Dense)}
+    layered = sum(sum(np.shape(node.weight)) for _, node in nodes if isinstance(node, Dense))
+    size = sum(map(math.prod, free.values()))
+    matrices = [name for name in sorted(free, key=lambda name: -math.prod(free[name])) if len(free[name]) > 1]
+    told = (*free.items(), layered)
+    if told in _told or not (size > max(SMALL, 4 * layered) or (always and matrices)):
+        return
+    _told.add(told)
+    # A layer keeps what enters and what leaves it.
+    kept = sum(math.prod(shape[:-1]) + shape[-1] if len(shape) > 1 else math.prod(shape) for shape in free.values())
+    names = ", ".join(matrices[:3]) + (", …" if len(matrices) > 3 else "")
+    warnings.warn(
+        f"{size:,} parameters are in no dense layer{f' ({names})' if names else ''}: for n samples n x {size:,} numbers of the Jacobian"
+        f" are kept and multiplied, where dense layers of these shapes need about n x {kept:,}. Call the layers through the hook, or see"
+        " deadly_triad.adapters for networks of Flax, Equinox and PyTorch.",
+        stacklevel=3,
+    )
 
 
 # --- Refusals --------------------------------------------------------------------------------------------------------
