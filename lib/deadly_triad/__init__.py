@@ -3,6 +3,7 @@
 Five floors; a module imports only from modules that stand below it in this list:
 
     4  agents          actor, critic and environment in one compiled loop
+    3  adapters        networks of Flax, Equinox and PyTorch, and any function
     3  preqn           Q-learning preconditioned by the kernel of its minibatch, with a line search
     3  cures           emphatic weighting, gradient TD, target networks
     2  examples        Baird's counterexample, w -> 2w, random MDPs

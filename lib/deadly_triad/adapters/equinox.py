@@ -55,11 +55,22 @@ class _Equinox:
         return jax.vmap(lambda sample: self.call(routed, sample))(arguments)
 
 
+@jax.tree_util.register_pytree_node_class
 class _Offered:
-    """A layer that is called sample by sample and offers the whole batch to the route."""
+    """A layer that is called sample by sample and offers the whole batch to the route.
+
+    A pytree, as the layer is: a transformation within the network then sees the layer's arrays, and these are no parameters any more.
+    """
 
     def __init__(self, layer: Any, route: Route) -> None:
         self.layer, self.route = layer, route
+
+    def tree_flatten(self) -> tuple[tuple[Any], Route]:
+        return (self.layer,), self.route
+
+    @classmethod
+    def tree_unflatten(cls, route: Route, children: tuple[Any]) -> "_Offered":
+        return cls(*children, route)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.layer, name)

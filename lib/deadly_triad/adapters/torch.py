@@ -223,13 +223,16 @@ def _columns(torch: Any, Q: Tensor, parameters: dict[str, Tensor]) -> dict[str, 
     """The Jacobian of the values in some parameters, one backward pass for all samples or, where PyTorch cannot batch it, one for each."""
     if not parameters:
         return {}
-    options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+    options = {"retain_graph": True, "allow_unused": True}
     held, basis = list(parameters.values()), torch.eye(len(Q), dtype=Q.dtype, device=Q.device)
     try:
-        columns = torch.autograd.grad(Q, held, basis, is_grads_batched=True, **options)
+        found = torch.autograd.grad(Q, held, basis, is_grads_batched=True, **options)
     except RuntimeError:
-        columns = [torch.stack(rows) for rows in zip(*(torch.autograd.grad(q, held, **options) for q in Q), strict=True)]
-    return dict(zip(parameters, columns, strict=True))
+        rows = [torch.autograd.grad(q, held, **options) for q in Q]
+        found = [None if of_one[0] is None else torch.stack(of_one) for of_one in zip(*rows, strict=True)]
+    # None stands for a parameter that no value depends on.
+    filled = [p.new_zeros((len(Q), *p.shape)) if g is None else g for p, g in zip(held, found, strict=True)]
+    return dict(zip(parameters, filled, strict=True))
 
 
 def _values(torch: Any, module: Any, inputs: Any, call: Call, action_values: bool) -> Tensor:
@@ -305,7 +308,7 @@ def _check_numbers(torch: Any, Q: Tensor, gradients: list[Tensor]) -> None:
 
 def _check_equal(torch: Any, what: str, here: Tensor, there: Tensor) -> None:
     """Without mixing, weights on the values weigh the rows of the gradients, and half the batch has the values of the whole."""
-    if bool((here - there).abs().max() > torch.finfo(there.dtype).eps ** 0.5 * there.abs().max()):
+    if not bool((here - there).abs().max() <= torch.finfo(there.dtype).eps ** 0.5 * there.abs().max()):  # NaN is not
         raise ValueError(
             f"module must not mix samples or draw random numbers, but the {what} of a sample changes with the rest of the batch"
         )
