@@ -440,6 +440,9 @@ REFUSALS = {
 class Unhashable:
     __hash__ = None
 
+    def __call__(self, theta, x):
+        return x @ theta
+
 
 @pytest.mark.parametrize("case", REFUSALS)
 def test_bad_modules_are_refused_by_name(case):

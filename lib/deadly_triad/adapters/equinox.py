@@ -75,16 +75,22 @@ class _Offered:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.layer, name)
 
-    def __call__(self, x: Array, **kwargs: Any) -> Array:
-        layer = self.layer
-        alone = custom_vmap(lambda x: layer(x, **kwargs))
+    def __call__(self, x: Array, **_kwargs: Any) -> Array:
+        arrays, structure = jax.tree.flatten(self.layer)
 
+        def call(arrays: list[Array], x: Array) -> Array:
+            return jax.tree.unflatten(structure, arrays)(x)
+
+        alone = custom_vmap(call)
+
+        # The arrays are arguments, for within `jax.jit` they are others by the time the rule is asked.
         @alone.def_vmap
-        def together(_size: int, _batched: Any, rows: Array) -> tuple[Array, bool]:
+        def together(_size: int, batched: Any, arrays: list[Array], rows: Array) -> tuple[Array, bool]:
+            layer, of_each = jax.tree.unflatten(structure, arrays), any(batched[0])
             a = rows[:, None] if layer.in_features == "scalar" else rows
-            routed = self.route(layer.weight, layer.bias, a, transposed=True)
+            routed = self.route(layer.weight, layer.bias, a, transposed=True) if batched[1] and not of_each else None
             if routed is None:
-                return jax.vmap(lambda x: layer(x, **kwargs))(rows), True
+                return jax.vmap(call, jax.tree.map(lambda is_batched: 0 if is_batched else None, tuple(batched)))(arrays, rows), True
             return (routed[:, 0] if layer.out_features == "scalar" else routed), True
 
-        return alone(jnp.asarray(x))
+        return alone(arrays, jnp.asarray(x))
