@@ -18,7 +18,8 @@ What does not fit this picture is either put right or refused:
 
 - a layer that is called several times: its gradient is a sum over the calls, $K$ has a term for each pair of calls;
 - a layer without bias: no 1;
-- a parameter outside the dense layers (a learned scale, say): its columns of $J$ are formed, and only they;
+- a parameter outside the dense layers (a learned scale, say): its columns of $J$ are formed, and only they; if most are of this kind,
+  a warning says so once, with the price;
 - the hook inside `jax.jit` or `jax.lax.scan`: the network is traced with these switched off, a scan turn by turn;
 - the hook inside another transformation (`jax.checkpoint`, `vmap`, `grad`, a `cond` or `while_loop` that depends on numbers): refused;
 - a weight that the network reads past the hook: refused, for its gradient would be missing;
@@ -38,6 +39,8 @@ infinity, mixed samples, and a network whose values are others when its layers a
 `jax.jit` these checks cost about as much as the factors of the 32 samples they look at.
 """
 
+import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
@@ -102,6 +105,10 @@ class Factors(NamedTuple):
         return _diagonal(self)
 
 
+SMALL: Final = 1000
+"""So many parameters outside dense layers cost nothing worth a warning."""
+
+
 def gram(here: Factors, there: Factors | None = None) -> Float[np.ndarray, "n m"]:
     r"""The kernel between two batches of one network in NumPy and float64, whatever the precision of the factors; of one batch by default.
 
@@ -130,6 +137,7 @@ def kernel_factors(network: Network, parameters: PyTree, inputs: PyTree) -> Fact
             depends on numbers (NaN, mixed samples) is not looked at under `jax.jit`.
     """
     inputs = _follow(parameters, inputs)
+    tell_columns(parameters)
     factors = _factors(network, parameters, inputs)
     if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((factors, parameters, inputs))):
         _check_numbers(network, parameters, inputs, factors, 32)
@@ -379,6 +387,38 @@ def _layer_update(factors: LayerFactors, layer: Dense, zeta: Array) -> Dense:
         weight += A.T @ scaled
         bias = None if bias is None else bias + scaled.sum(axis=0)
     return Dense(weight, bias)
+
+
+# --- What it costs ---------------------------------------------------------------------------------------------------
+
+_told: set[tuple[Any, ...]] = set()
+
+
+def tell_columns(parameters: PyTree, *, always: bool = False) -> None:
+    """Warn, once for parameters of the same names and shapes, that columns of the Jacobian are formed for many, and what that costs.
+
+    Args:
+        parameters: a pytree of `Dense` layers and arrays; only its shapes are used.
+        always: not only where the columns are the greater part of the cost, but for every array of several dimensions.
+    """
+    nodes = jax.tree_util.tree_leaves_with_path(parameters, is_leaf=_is_dense)
+    free = {jax.tree_util.keystr(path, simple=True, separator="/"): np.shape(a) for path, a in nodes if not isinstance(a, Dense)}
+    layered = sum(sum(np.shape(node.weight)) for _, node in nodes if isinstance(node, Dense))
+    size = sum(map(math.prod, free.values()))
+    matrices = [name for name in sorted(free, key=lambda name: -math.prod(free[name])) if len(free[name]) > 1]
+    told = (*free.items(), layered)
+    if told in _told or not (size > max(SMALL, 4 * layered) or (always and matrices)):
+        return
+    _told.add(told)
+    # A layer keeps what enters and what leaves it.
+    kept = sum(math.prod(shape[:-1]) + shape[-1] if len(shape) > 1 else math.prod(shape) for shape in free.values())
+    names = ", ".join(matrices[:3]) + (", …" if len(matrices) > 3 else "")
+    warnings.warn(
+        f"{size:,} parameters are in no dense layer{f' ({names})' if names else ''}: for n samples n x {size:,} numbers of the Jacobian"
+        f" are kept and multiplied, where dense layers of these shapes need about n x {kept:,}. Call the layers through the hook, or see"
+        " deadly_triad.adapters for networks of Flax, Equinox and PyTorch.",
+        stacklevel=3,
+    )
 
 
 # --- Refusals --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,478 @@
+"""`adapters`: kernels of modules of Flax and Equinox against the Jacobian of the module itself, and the way back."""
+
+import sys
+import warnings
+from functools import partial
+
+import equinox as eqx
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from deadly_triad import ntk
+from deadly_triad.adapters import from_equinox, from_function, from_linen, from_nnx, routing
+from deadly_triad.networks import Dense, dense
+from deadly_triad.ntk import kernel_factors, pull_back, row_sums
+from deadly_triad.preqn import Settings, preqn_update
+from flax import nnx
+
+KEY = jax.random.key(0)
+N = 6
+X = jax.random.normal(KEY, (N, 3))
+ACTION = jax.random.normal(jax.random.key(1), (N, 2))
+SELECTED = jnp.arange(N) % 4
+LONG = jax.random.normal(jax.random.key(2), (N, 5, 3))
+TOLERANCE = 1e-10
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    """Each test hears all warnings anew."""
+    ntk._told.clear()
+
+
+# --- Modules, each as its user would write it ------------------------------------------------------------------------
+
+
+class LinenPlain(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        h = nn.LayerNorm()(nn.tanh(nn.Dense(8)(x)))
+        return nn.Dense(1)(h + nn.Dense(8, use_bias=False)(h))
+
+
+class LinenTwice(nn.Module):
+    def setup(self):
+        self.one, self.same, self.head = nn.Dense(8), nn.Dense(8), nn.Dense(1)
+
+    def __call__(self, x):
+        return self.head(self.same(nn.tanh(self.same(nn.tanh(self.one(x))))))[:, 0]
+
+
+class LinenPast(nn.Module):
+    """The kernel of a layer is read past the layer."""
+
+    def setup(self):
+        self.layer, self.head = nn.Dense(3), nn.Dense(1)
+
+    def __call__(self, x):
+        h = nn.tanh(self.layer(x))
+        return self.head(h @ self.layer.variables["params"]["kernel"])
+
+
+class LinenTime(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(1)(nn.tanh(nn.Dense(8)(x)).mean(axis=1))
+
+
+class LinenWithin(nn.Module):
+    """A layer within `jax.vmap` and one within `nn.remat`."""
+
+    @nn.compact
+    def __call__(self, x):
+        layer = nn.Dense(4)
+        layer(x[:, 0])
+        h = jax.vmap(layer, 1, 1)(x).sum(axis=1)
+        return nn.Dense(1)(nn.remat(nn.Dense)(8)(nn.tanh(h)))
+
+
+class LinenConv(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(1)(nn.tanh(nn.Conv(4, (3,))(x)).reshape(len(x), -1))
+
+
+class LinenHalf(nn.Module):
+    """A layer that computes in another precision than that of its parameters, and one with a product of its own."""
+
+    @nn.compact
+    def __call__(self, x):
+        h = nn.Dense(8, dtype=jnp.float32)(x).astype(float)
+        h = nn.Dense(8, dot_general=lambda *args, **kwargs: 2 * jax.lax.dot_general(*args, **kwargs))(nn.tanh(h))
+        return nn.Dense(1)(nn.tanh(h))
+
+
+class LinenCritic(nn.Module):
+    @nn.compact
+    def __call__(self, state, action, *, scale=1.0):
+        return nn.Dense(1)(scale * nn.tanh(nn.Dense(8)(jnp.concatenate([state, action], axis=1))))[:, 0]
+
+
+class LinenAttention(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(1)(nn.MultiHeadDotProductAttention(num_heads=1)(x).mean(axis=1))
+
+
+def linen(module, inputs, *, call=routing.call_module, action_values=False):
+    arguments = inputs[0] if action_values else inputs
+    variables = module.init(KEY, arguments, method=call)
+    variables = jax.tree.map(lambda leaf: leaf.astype(float), variables)
+
+    def values(variables):
+        return module.apply(variables, arguments, method=call)
+
+    return from_linen(module, variables, inputs, call=call, action_values=action_values), variables, values
+
+
+class NNXNet(nnx.Module):
+    def __init__(self, rngs, n_outputs=1):
+        linear = partial(nnx.Linear, param_dtype=float, rngs=rngs)
+        self.first, self.rest = linear(3, 8), nnx.List([linear(8, 8, use_bias=False), linear(8, n_outputs)])
+        self.norm, self.drop = nnx.LayerNorm(8, param_dtype=float, rngs=rngs), nnx.Dropout(0.5, deterministic=True, rngs=rngs)
+        self.count = nnx.BatchStat(jnp.full(8, 2.0))
+
+    def __call__(self, x):
+        h = self.drop(self.norm(nnx.tanh(self.first(x))))
+        return self.rest[1](h + nnx.tanh(self.rest[0](nnx.tanh(self.rest[0](h)))) / self.count[...])
+
+
+class NNXPast(nnx.Module):
+    def __init__(self, rngs):
+        self.layer, self.head = (nnx.Linear(3, n, param_dtype=float, rngs=rngs) for n in (3, 1))
+
+    def __call__(self, x):
+        return self.head(nnx.tanh(self.layer(x)) @ self.layer.kernel[...])
+
+
+class NNXTied(nnx.Module):
+    def __init__(self, rngs):
+        self.one, self.two, self.head = (nnx.Linear(3, n, param_dtype=float, rngs=rngs) for n in (3, 3, 1))
+        self.two.kernel = self.one.kernel
+
+    def __call__(self, x):
+        return self.head(nnx.tanh(self.two(nnx.tanh(self.one(x)))))
+
+
+class NNXTime(nnx.Module):
+    def __init__(self, rngs):
+        self.layer, self.head = nnx.Linear(3, 4, param_dtype=float, rngs=rngs), nnx.Linear(4, 1, param_dtype=float, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(nnx.tanh(self.layer(x)).sum(axis=1))
+
+
+def of_nnx(module, inputs, *, call=routing.call_module, action_values=False):
+    arguments = inputs[0] if action_values else inputs
+    graph, parameters, others = nnx.split(module, nnx.Param, ...)
+
+    def values(parameters):
+        return call(nnx.merge(graph, parameters, others), arguments)
+
+    return from_nnx(module, inputs, call=call, action_values=action_values), parameters, values
+
+
+class EquinoxPlain(eqx.Module):
+    first: eqx.nn.Linear
+    same: eqx.nn.Linear
+    norm: eqx.nn.LayerNorm
+    head: eqx.nn.Linear
+
+    def __init__(self, key, n_outputs="scalar"):
+        keys = jax.random.split(key, 3)
+        self.first, self.same = eqx.nn.Linear(3, 8, key=keys[0]), eqx.nn.Linear(8, 8, use_bias=False, key=keys[1])
+        self.norm, self.head = eqx.nn.LayerNorm(8), eqx.nn.Linear(8, n_outputs, key=keys[2])
+
+    def __call__(self, x):
+        h = self.norm(jnp.tanh(self.first(x)))
+        return self.head(h + jnp.tanh(self.same(jnp.tanh(self.same(h)))))
+
+
+class EquinoxPast(eqx.Module):
+    layer: eqx.nn.Linear
+    head: eqx.nn.Linear
+
+    def __call__(self, x):
+        return self.head(self.layer.weight @ jnp.tanh(self.layer(x)))
+
+
+class EquinoxTime(eqx.Module):
+    layer: eqx.nn.Linear
+    head: eqx.nn.Linear
+
+    def __call__(self, x):
+        return self.head(jnp.tanh(jax.vmap(self.layer)(x)).sum(axis=0))
+
+
+class EquinoxWithin(EquinoxPast):
+    def __call__(self, x):
+        return self.head(jnp.tanh(eqx.filter_jit(self.layer)(x)))
+
+
+def pair(make, n_outputs):
+    return make(eqx.nn.Linear(3, 3, key=KEY), eqx.nn.Linear(3, n_outputs, key=jax.random.key(1)))
+
+
+def equinox(module, inputs, *, call=routing.call_module, action_values=False):
+    arguments = inputs[0] if action_values else inputs
+    parameters, others = eqx.partition(module, eqx.is_inexact_array)
+
+    def values(parameters):
+        return jax.vmap(lambda sample: call(eqx.combine(parameters, others), sample))(arguments)
+
+    return from_equinox(module, inputs, call=call, action_values=action_values), parameters, values
+
+
+def apply_scaled(critic, batch):
+    return critic(*batch, scale=0.5)
+
+
+def concatenated(critic, sample):
+    return critic(jnp.concatenate(sample))
+
+
+# Each: how to adapt, the module, its inputs, options, the layers that are taken, and the arrays that a warning names.
+CASES = {
+    "linen": (linen, LinenPlain, X, {}, {"Dense_0", "Dense_1", "Dense_2"}, ()),
+    "linen, a list of layers": (linen, lambda: nn.Sequential([nn.Dense(8), nn.tanh, nn.Dense(1)]), X, {}, {"layers_0", "layers_2"}, ()),
+    "linen, called twice": (linen, LinenTwice, X, {}, {"one", "same", "head"}, ()),
+    "linen, read past": (linen, LinenPast, X, {}, {"head"}, ("layer/kernel",)),
+    "linen, time": (linen, LinenTime, LONG, {}, {"Dense_0"}, ("Dense_1/kernel",)),
+    "linen, within": (linen, LinenWithin, LONG, {}, {"Dense_1"}, ("Dense_0/kernel", "CheckpointDense_0/kernel")),
+    "linen, convolution": (linen, LinenConv, LONG, {}, {"Dense_0"}, ("Conv_0/kernel",)),
+    "linen, attention": (linen, LinenAttention, LONG, {}, {"Dense_0"}, ("MultiHeadDotProductAttention_0/out/kernel",)),
+    "linen, other products": (linen, LinenHalf, X, {}, {"Dense_2"}, ("Dense_0/kernel", "Dense_1/kernel")),
+    "linen, two arguments": (linen, LinenCritic, (X, ACTION), {"call": apply_scaled}, {"Dense_0", "Dense_1"}, ()),
+    "linen, heads": (linen, lambda: nn.Dense(4), (X, SELECTED), {"action_values": True}, {""}, ()),
+    "linen, integers": (linen, lambda: nn.Dense(1), jnp.arange(3 * N).reshape(N, 3), {}, {""}, ()),
+    "nnx": (of_nnx, lambda: NNXNet(nnx.Rngs(0)), X, {}, {"first", "rest/0", "rest/1"}, ()),
+    "nnx, read past": (of_nnx, lambda: NNXPast(nnx.Rngs(0)), X, {}, {"head"}, ("layer/kernel",)),
+    "nnx, tied": (of_nnx, lambda: NNXTied(nnx.Rngs(0)), X, {}, {"head"}, ("one/kernel",)),
+    "nnx, time": (of_nnx, lambda: NNXTime(nnx.Rngs(0)), LONG, {}, {"head"}, ("layer/kernel",)),
+    "nnx, heads": (
+        of_nnx,
+        lambda: NNXNet(nnx.Rngs(0), 4),
+        (X, SELECTED[:, None]),
+        {"action_values": True},
+        {"first", "rest/0", "rest/1"},
+        (),
+    ),
+    "equinox": (equinox, lambda: EquinoxPlain(KEY), X, {}, {"first", "same", "head"}, ()),
+    "equinox, an MLP": (equinox, lambda: eqx.nn.MLP(5, 1, 8, 2, key=KEY), (X, ACTION), {"call": concatenated}, 3, ()),
+    "equinox, a scalar": (equinox, lambda: eqx.nn.Linear("scalar", "scalar", key=KEY), X[:, 0], {}, {""}, ()),
+    "equinox, read past": (equinox, lambda: pair(EquinoxPast, 1), X, {}, {"head"}, ("layer/weight",)),
+    "equinox, time": (equinox, lambda: pair(EquinoxTime, 1), LONG, {}, {"head"}, ("layer/weight",)),
+    "equinox, within jit": (equinox, lambda: pair(EquinoxWithin, 1), X, {}, {"head"}, ("layer/weight",)),
+    "equinox, heads": (equinox, lambda: EquinoxPlain(KEY, 4), (X, SELECTED), {"action_values": True}, {"first", "same", "head"}, ()),
+}
+
+
+def one_value(outputs, inputs, options):
+    if options.get("action_values"):
+        return outputs[jnp.arange(N), inputs[1].ravel()]
+    return outputs.reshape(N)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_kernel_of_a_module_is_that_of_its_jacobian(case):
+    adapt, make, inputs, options, layers, named = CASES[case]
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        adapted, parameters, values = adapt(make(), inputs, **options)
+    zeta = jnp.linspace(-1, 1, N)
+
+    @jax.jit  # compiled as one, which is quicker than piece by piece
+    def everything(packed, parameters):
+        factors = kernel_factors(adapted.network, packed, inputs)
+        columns = jax.jacrev(lambda p: one_value(values(p), inputs, options))(parameters)
+        values_alone = adapted.network(packed, inputs, dense)
+        return (
+            factors.Q,
+            values_alone,
+            one_value(values(parameters), inputs, options),
+            factors.kernel(),
+            pull_back(factors, packed, zeta),
+            columns,
+        )
+
+    Q, values_alone, own_values, K, update, columns = everything(adapted.parameters, parameters)
+    tolerance = 1e-5 if case == "linen, other products" else TOLERANCE  # it computes in float32
+    for found in (Q, values_alone):
+        np.testing.assert_allclose(found, own_values, rtol=tolerance, atol=tolerance)
+    columns = [np.asarray(leaf).reshape(N, -1) for leaf in jax.tree.leaves(columns)]
+    J = np.concatenate(columns, axis=1)
+    np.testing.assert_allclose(K, J @ J.T, rtol=tolerance, atol=tolerance * np.max(J @ J.T))
+    # The way back: J^T zeta in the module's own form.
+    update = adapted.restore(update)
+    if adapt is of_nnx:
+        update = nnx.state(update, nnx.Param)
+    moved = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(eqx.filter(update, eqx.is_inexact_array))])
+    np.testing.assert_allclose(moved, zeta @ J, rtol=tolerance, atol=tolerance * np.max(np.abs(zeta @ J)))
+    # Which layers are taken, and what is said of the others.
+    taken = {name for name, node in adapted.parameters.items() if isinstance(node, Dense)}
+    assert (taken if isinstance(layers, set) else len(taken)) == layers
+    assert len(heard) == bool(named)
+    for name in named:
+        assert name in str(heard[0].message)
+
+
+class Counting:
+    """A way to call a module that counts how often the module is traced."""
+
+    def __init__(self):
+        self.traces = 0
+
+    def __call__(self, module, arguments):
+        self.traces += 1
+        return module(arguments)
+
+
+ADAPTERS = {
+    "linen": (lambda m, x, **options: from_linen(m, m.init(KEY, x), x, **options), lambda n=1: nn.Sequential([nn.Dense(8), nn.Dense(n)])),
+    "nnx": (from_nnx, lambda n=1: NNXNet(nnx.Rngs(0), n)),
+    "equinox": (from_equinox, lambda n=1: EquinoxPlain(KEY, n)),
+}
+
+
+@pytest.mark.parametrize("library", ADAPTERS)
+def test_a_module_made_and_adapted_anew_is_compiled_once(library):
+    adapt, make = ADAPTERS[library]
+    call, seen = Counting(), []
+    for n in (N, 3):  # another number of samples changes nothing
+        adapted = adapt(make(), X[:n], call=call)
+        _, report = preqn_update(adapted.network, adapted.parameters, X, jnp.ones(N), Settings())
+        assert report.accepted
+        seen.append(call.traces)
+    assert seen[0] == seen[1] > 0
+
+
+@pytest.mark.parametrize("library", ADAPTERS)
+def test_a_module_can_be_adapted_under_jit_and_its_rows_are_summed(library):
+    adapt, make = ADAPTERS[library]
+    adapted = adapt(make(), X)
+    K = kernel_factors(adapted.network, adapted.parameters, X).kernel()
+
+    @jax.jit
+    def kernel(parameters):
+        module = adapted.restore(parameters)
+        again = from_linen(make(), module, X) if library == "linen" else adapt(module, X)
+        return kernel_factors(again.network, again.parameters, X).kernel()
+
+    if library != "nnx":  # its state besides the parameters would be traced
+        np.testing.assert_allclose(kernel(adapted.parameters), K, rtol=1e-5)
+    sums = row_sums(adapted.network, adapted.parameters, X, block_size=4)
+    np.testing.assert_allclose(sums.diagonal, np.diag(K), rtol=1e-5)
+
+
+def test_state_besides_the_parameters_counts_and_stays():
+    """Batch statistics in evaluation mode: constants of the network, and another network when they change."""
+
+    class Normalised(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(1)(nn.BatchNorm(use_running_average=True)(x))
+
+    variables = Normalised().init(KEY, X)
+    moved = {**variables, "batch_stats": jax.tree.map(lambda leaf: leaf + 1, variables["batch_stats"])}
+    first, second = (from_linen(Normalised(), v, X) for v in (variables, moved))
+    assert first.network is not second.network
+    for adapted, v in ((first, variables), (second, moved)):
+        np.testing.assert_allclose(kernel_factors(adapted.network, adapted.parameters, X).Q, Normalised().apply(v, X)[:, 0], rtol=1e-6)
+        assert jax.tree.all(jax.tree.map(jnp.array_equal, adapted.restore(adapted.parameters), v))
+    with pytest.raises(ValueError, match=r"outside of jax\.jit"):
+        jax.jit(lambda v: from_linen(Normalised(), v, X).parameters)(variables)
+
+
+def test_what_a_layer_holds_is_out_of_sight():
+    """A weight that is read past its layer for some numbers of samples only, not seen while tracing, gives NaN and not a wrong kernel."""
+
+    def sly(module, arguments):
+        z = module(arguments)
+        return z if len(arguments) == routing._ROWS else z + module.variables["params"]["kernel"].sum()
+
+    layer = nn.Dense(1)
+    adapted = from_linen(layer, layer.init(KEY, X), X, call=sly)
+    assert np.isnan(adapted.network(adapted.parameters, X, dense)).all()
+
+
+def test_any_function_takes_its_whole_jacobian_and_says_so_once():
+    def values(theta, x):
+        return jnp.tanh(x @ theta["W"]).sum(axis=1)
+
+    theta = {"W": jax.random.normal(KEY, (3, 2)), "unused": jnp.ones(1)}
+    with pytest.warns(UserWarning, match=r"7 parameters are in no dense layer \(W\)"):
+        adapted = from_function(values, theta, X)
+    K = kernel_factors(adapted.network, adapted.parameters, X).kernel()  # a second warning would be an error here
+    from_function(values, theta, X)
+    J = jax.jacrev(lambda W: values({"W": W}, X))(theta["W"]).reshape(N, -1)
+    np.testing.assert_allclose(K, J @ J.T, rtol=1e-10)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, adapted.restore(adapted.parameters), theta))
+
+
+def test_a_network_that_is_not_adapted_is_told_the_price_once():
+    layer = nn.Dense(400)
+    variables = layer.init(KEY, X)
+
+    def network(variables, x, _hook):
+        return layer.apply(variables, x).sum(axis=1)
+
+    with pytest.warns(UserWarning, match=r"1,600 parameters .*params/kernel.*n x 1,600 numbers .* about n x 803\."):
+        kernel_factors(network, variables, X)
+    kernel_factors(network, variables, X)
+
+
+def test_learned_scales_and_small_networks_are_not_worth_a_word():
+    def network(parameters, x, hook):
+        return hook(parameters["layer"], x * parameters["scale"])[:, 0]
+
+    parameters = {"layer": Dense(jnp.ones((400, 1)), None), "scale": jnp.ones(400)}
+    kernel_factors(network, parameters, jnp.ones((2, 400)))
+    kernel_factors(lambda theta, x, _hook: x @ theta, jnp.ones(3), X)
+
+
+REFUSALS = {
+    "no params": (lambda: from_linen(nn.Dense(1), {"kernel": X}, X), "variables must be what module.init returned"),
+    "a tuple": (lambda: from_function(lambda theta, x: (x @ theta, x @ theta), jnp.ones(3), X), "pick one with the argument call"),
+    "a shape": (lambda: from_function(lambda _, x: x, jnp.ones(3), X), r"one value a sample, shape \(7,\) or \(7, 1\), got \(7, 3\)"),
+    "no heads": (lambda: from_function(lambda t, x: x @ t, jnp.ones(3), (X, SELECTED), action_values=True), "one output an action"),
+    "no pair": (lambda: from_function(lambda t, x: x * t, jnp.ones(3), X, action_values=True), "inputs must be a pair"),
+    "real actions": (lambda: from_function(lambda t, x: x * t, jnp.ones(3), (X, X[:, 0]), action_values=True), "actions must be integers"),
+    "no inputs": (lambda: from_function(lambda t, x: x @ t, jnp.ones(3), ()), "inputs must be arrays with one row a sample"),
+    "integers": (lambda: from_function(lambda t, x: x @ t, jnp.ones(3, int), X), "parameters must be real arrays"),
+    "complex": (lambda: from_function(lambda t, x: x @ t, jnp.ones(3, complex), X), "parameters must be real arrays"),
+    "no parameters": (lambda: from_function(lambda _, x: x[:, 0], {}, X), "at least one"),
+    "unhashable": (lambda: from_function(Unhashable(), jnp.ones(3), X), "module must be hashable"),
+}
+
+
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self, theta, x):
+        return x @ theta
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_bad_modules_are_refused_by_name(case):
+    adapt, message = REFUSALS[case]
+    with pytest.raises(ValueError, match=message):
+        adapt()
+
+
+def test_a_module_that_mixes_samples_is_refused():
+    class Mixing(nnx.Module):
+        def __init__(self):
+            self.norm, self.head = nnx.BatchNorm(3, rngs=nnx.Rngs(0)), nnx.Linear(3, 1, rngs=nnx.Rngs(0))
+
+        def __call__(self, x):
+            return self.head(self.norm(x))
+
+    adapted = from_nnx(Mixing(), X)
+    with pytest.raises(ValueError, match="network must not mix samples"):
+        kernel_factors(adapted.network, adapted.parameters, X)
+
+
+@pytest.mark.parametrize(
+    ("adapt", "missing", "extra"),
+    [
+        (lambda: from_linen(None, {}, X), "flax.linen", "flax"),
+        (lambda: from_nnx(None, X), "flax.nnx", "flax"),
+        (lambda: from_equinox(None, X), "equinox", "equinox"),
+    ],
+)
+def test_a_missing_library_is_named_with_its_extra(monkeypatch, adapt, missing, extra):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ImportError, match=rf'pip install "deadly-triad\[{extra}\]"'):
+        adapt()
