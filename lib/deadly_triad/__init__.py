@@ -21,4 +21,133 @@ Six floors; a module imports only from floors below its own, inside functions to
     1  mdp             finite MDPs, policies, Bellman operators, exact values
     1  fixed_point     iterate a map, norms, modulus, Banach's bounds
     0  _checks         what is asked of arguments
+
+The names that a reader of the book uses need no module:
+
+>>> import deadly_triad as dt
+>>> dt.analyse_stability(dt.baird(discount=0.99).off_policy.A).verdict
+'unstable'
+
+Modules and names are imported when they are first asked for, so that whoever needs no network does not wait for JAX.
 """
+
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from deadly_triad.diagnosis import diagnose as diagnose
+    from deadly_triad.diagnosis import row_sums as row_sums
+    from deadly_triad.examples import baird as baird
+    from deadly_triad.examples import chain as chain
+    from deadly_triad.examples import random_mdp as random_mdp
+    from deadly_triad.examples import w_to_2w as w_to_2w
+    from deadly_triad.fixed_point import iterate as iterate
+    from deadly_triad.kernel_updates import (
+        Coupling as Coupling,
+    )
+    from deadly_triad.kernel_updates import (
+        kernel_modulus as kernel_modulus,
+    )
+    from deadly_triad.kernel_updates import (
+        kernel_update as kernel_update,
+    )
+    from deadly_triad.kernel_updates import (
+        theorem_2 as theorem_2,
+    )
+    from deadly_triad.linear_q import LinearQ as LinearQ
+    from deadly_triad.linear_q import expected_sarsa as expected_sarsa
+    from deadly_triad.linear_td import LinearTD as LinearTD
+    from deadly_triad.linear_td import td_fixed_point as td_fixed_point
+    from deadly_triad.mdp import (
+        MDP as MDP,
+    )
+    from deadly_triad.mdp import (
+        action_values as action_values,
+    )
+    from deadly_triad.mdp import (
+        optimal_action_values as optimal_action_values,
+    )
+    from deadly_triad.mdp import (
+        optimality_operator as optimality_operator,
+    )
+    from deadly_triad.mdp import (
+        state_values as state_values,
+    )
+    from deadly_triad.mdp import (
+        stationary_distribution as stationary_distribution,
+    )
+    from deadly_triad.networks import init_mlp as init_mlp
+    from deadly_triad.networks import value_network as value_network
+    from deadly_triad.ntk import kernel_factors as kernel_factors
+    from deadly_triad.stability import analyse_stability as analyse_stability
+    from deadly_triad.stability import spectral_radius as spectral_radius
+    from deadly_triad.value_updates import full_update as full_update
+    from deadly_triad.value_updates import weighted_update as weighted_update
+
+_FACE: Final = {
+    "mdp": (
+        "MDP",
+        "action_values",
+        "optimal_action_values",
+        "optimality_operator",
+        "state_values",
+        "stationary_distribution",
+    ),
+    "fixed_point": ("iterate",),
+    "stability": (
+        "analyse_stability",
+        "spectral_radius",
+    ),
+    "linear_td": (
+        "LinearTD",
+        "td_fixed_point",
+    ),
+    "linear_q": (
+        "LinearQ",
+        "expected_sarsa",
+    ),
+    "value_updates": (
+        "full_update",
+        "weighted_update",
+    ),
+    "kernel_updates": (
+        "Coupling",
+        "kernel_modulus",
+        "kernel_update",
+        "theorem_2",
+    ),
+    "networks": (
+        "init_mlp",
+        "value_network",
+    ),
+    "ntk": ("kernel_factors",),
+    "diagnosis": (
+        "diagnose",
+        "row_sums",
+    ),
+    "examples": (
+        "baird",
+        "chain",
+        "random_mdp",
+        "w_to_2w",
+    ),
+}
+_HOME: Final = {name: module for module, names in _FACE.items() for name in names}
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    """A name of the face, a module, or the version."""
+    if name == "__version__":
+        return version("deadly-triad")
+    if name in _HOME:
+        return getattr(import_module(f"deadly_triad.{_HOME[name]}"), name)
+    if not name.startswith("_") and any((Path(__file__).parent / path).exists() for path in (f"{name}.py", f"{name}/__init__.py")):
+        return import_module(f"deadly_triad.{name}")
+    raise AttributeError(f"module 'deadly_triad' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
