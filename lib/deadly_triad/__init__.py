@@ -37,103 +37,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from deadly_triad.diagnosis import diagnose as diagnose
-    from deadly_triad.diagnosis import row_sums as row_sums
-    from deadly_triad.examples import baird as baird
-    from deadly_triad.examples import chain as chain
-    from deadly_triad.examples import random_mdp as random_mdp
-    from deadly_triad.examples import w_to_2w as w_to_2w
+    # isort: off
+    # fmt: off
+    from deadly_triad.diagnosis import diagnose as diagnose, row_sums as row_sums
+    from deadly_triad.examples import baird as baird, chain as chain, random_mdp as random_mdp, w_to_2w as w_to_2w
     from deadly_triad.fixed_point import iterate as iterate
     from deadly_triad.kernel_updates import (
-        Coupling as Coupling,
+        Coupling as Coupling, kernel_modulus as kernel_modulus, kernel_update as kernel_update, theorem_2 as theorem_2,
     )
-    from deadly_triad.kernel_updates import (
-        kernel_modulus as kernel_modulus,
-    )
-    from deadly_triad.kernel_updates import (
-        kernel_update as kernel_update,
-    )
-    from deadly_triad.kernel_updates import (
-        theorem_2 as theorem_2,
-    )
-    from deadly_triad.linear_q import LinearQ as LinearQ
-    from deadly_triad.linear_q import expected_sarsa as expected_sarsa
-    from deadly_triad.linear_td import LinearTD as LinearTD
-    from deadly_triad.linear_td import td_fixed_point as td_fixed_point
+    from deadly_triad.linear_q import LinearQ as LinearQ, expected_sarsa as expected_sarsa
+    from deadly_triad.linear_td import LinearTD as LinearTD, td_fixed_point as td_fixed_point
     from deadly_triad.mdp import (
-        MDP as MDP,
+        MDP as MDP, action_values as action_values, optimal_action_values as optimal_action_values, optimality_operator
+        as optimality_operator, state_values as state_values, stationary_distribution as stationary_distribution,
     )
-    from deadly_triad.mdp import (
-        action_values as action_values,
-    )
-    from deadly_triad.mdp import (
-        optimal_action_values as optimal_action_values,
-    )
-    from deadly_triad.mdp import (
-        optimality_operator as optimality_operator,
-    )
-    from deadly_triad.mdp import (
-        state_values as state_values,
-    )
-    from deadly_triad.mdp import (
-        stationary_distribution as stationary_distribution,
-    )
-    from deadly_triad.networks import init_mlp as init_mlp
-    from deadly_triad.networks import value_network as value_network
+    from deadly_triad.networks import init_mlp as init_mlp, value_network as value_network
     from deadly_triad.ntk import kernel_factors as kernel_factors
-    from deadly_triad.stability import analyse_stability as analyse_stability
-    from deadly_triad.stability import spectral_radius as spectral_radius
-    from deadly_triad.value_updates import full_update as full_update
-    from deadly_triad.value_updates import weighted_update as weighted_update
+    from deadly_triad.stability import analyse_stability as analyse_stability, spectral_radius as spectral_radius
+    from deadly_triad.value_updates import full_update as full_update, weighted_update as weighted_update
+    # fmt: on
+    # isort: on
 
+# fmt: off
 _FACE: Final = {
-    "mdp": (
-        "MDP",
-        "action_values",
-        "optimal_action_values",
-        "optimality_operator",
-        "state_values",
-        "stationary_distribution",
-    ),
+    "diagnosis": ("diagnose", "row_sums",),
+    "examples": ("baird", "chain", "random_mdp", "w_to_2w",),
     "fixed_point": ("iterate",),
-    "stability": (
-        "analyse_stability",
-        "spectral_radius",
-    ),
-    "linear_td": (
-        "LinearTD",
-        "td_fixed_point",
-    ),
-    "linear_q": (
-        "LinearQ",
-        "expected_sarsa",
-    ),
-    "value_updates": (
-        "full_update",
-        "weighted_update",
-    ),
-    "kernel_updates": (
-        "Coupling",
-        "kernel_modulus",
-        "kernel_update",
-        "theorem_2",
-    ),
-    "networks": (
-        "init_mlp",
-        "value_network",
-    ),
+    "kernel_updates": ("Coupling", "kernel_modulus", "kernel_update", "theorem_2",),
+    "linear_q": ("LinearQ", "expected_sarsa",),
+    "linear_td": ("LinearTD", "td_fixed_point",),
+    "mdp": ("MDP", "action_values", "optimal_action_values", "optimality_operator", "state_values", "stationary_distribution",),
+    "networks": ("init_mlp", "value_network",),
     "ntk": ("kernel_factors",),
-    "diagnosis": (
-        "diagnose",
-        "row_sums",
-    ),
-    "examples": (
-        "baird",
-        "chain",
-        "random_mdp",
-        "w_to_2w",
-    ),
+    "stability": ("analyse_stability", "spectral_radius",),
+    "value_updates": ("full_update", "weighted_update",),
 }
+# fmt: on
 _HOME: Final = {name: module for module, names in _FACE.items() for name in names}
 __all__ = ["__version__", *_HOME]
 
