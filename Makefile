@@ -21,7 +21,7 @@ CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || comman
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book serve lab test lint types unit setup notebooks pages chromium bench lock clean
+.PHONY: help book serve lab test lint types unit setup notebooks pages adapters chromium bench lock clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -157,6 +157,10 @@ chromium:
 	    echo "The browser tests need Chromium: installing the system package chromium with apt-get. To do without, run make with CHROMIUM=/path/to/a/chrome."; \
 	    apt-get update -qq && apt-get install -qq -y chromium > /dev/null; }; } || { \
 	  echo "The browser tests need Chromium and it is not here: install it (on Debian: sudo apt-get install chromium), or run make with CHROMIUM=/path/to/a/chrome; 'make lint types unit setup book' checks all but the pages." >&2; exit 1; }
+
+adapters: $(READER)  ## the adapter of PyTorch, in an environment of its own (several GB, not part of test)
+	@$(PYTHON) .ci/install.py $(BUILD)/torch requirements-torch.lock
+	@PYTHONPATH=lib DEADLY_TRIAD_REQUIRE=torch $(BUILD)/torch/bin/python -m pytest --doctest-modules tests/package/test_adapters_torch.py lib/deadly_triad/adapters
 
 # --- speed -----------------------------------------------------------------------------------------------------------
 
