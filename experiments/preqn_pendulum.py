@@ -2,7 +2,7 @@ r"""PreQN and three other critics as agents on the torque-limited pendulum: thre
 
 Everything but the critic is the same (`deadly_triad.agents`, two hidden layers of 64, 1000 random steps and 6000 with updates, float32).
 None was tuned for this: PreQN's settings were known to work on this task, step size and target rate of the others are those of DDPG. A row
-of the table is one seed: the mean return of twenty episodes after the last update, without exploration and from the same starts for all;
+of the table is one seed: the mean return of a hundred episodes after the last update, without exploration and from the same starts for all;
 the largest |Q| of any minibatch over the largest that a true value can be (infinity if it left the numbers); and how often the critic took
 a step.
 
@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 RESULTS = Path(__file__).parent / "results"
 SEEDS = range(10)
-TRAINING = Training(n_steps=6000, evaluate_every=2000, evaluation_episodes=20)
+TRAINING = Training(n_steps=6000, evaluate_every=2000, evaluation_episodes=100)
 ACTIVATIONS = ("relu", "tanh", "sin")
 AGENTS: dict[str, ActorCritic] = {
     "PreQN": ActorCritic(PreQN(Settings(step_size=0.1, alignment=0.97))),
