@@ -63,6 +63,8 @@ def as_floats(name: str, value: object, *, single: bool = False) -> Float[np.nda
     Raises:
         TypeError: if NumPy cannot read `value`, or reads something else than real numbers (text, complex numbers, objects, masked entries).
     """
+    if type(value) is np.ndarray and value.dtype == float:
+        return value  # the rule, and what iterations ask a million times
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as reason:
@@ -78,6 +80,8 @@ def as_floats(name: str, value: object, *, single: bool = False) -> Float[np.nda
 
 def check_number(name: str, value: object, must: str, holds: Callable[[float], bool]) -> float:
     """Refuse anything but one real number for which `holds` is true; a NaN is none, and neither is True."""
+    if type(value) is float and holds(value):
+        return value
     array = as_floats(name, value)
     if array.ndim or np.asarray(value).dtype == bool or not holds(float(array)):
         raise ValueError(f"{name} must {must}, got {shorten(value)}")

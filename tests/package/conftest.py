@@ -6,17 +6,23 @@ Pytest loads this file before it collects any test or doctest, so the hook sees 
 
 import os
 from collections.abc import Iterator
+from pkgutil import iter_modules
 
+import deadly_triad
 import jax
 import jaxtyping
 import pytest
 from hypothesis import settings
 
 # Python's typing rules accept an int where a float is asked for (PEP 484), beartype only when told to.
-jaxtyping.install_import_hook("deadly_triad", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+# What asks about arguments takes anything, and is asked a million times: it alone is not looked at.
+MODULES = [f"deadly_triad.{module.name}" for module in iter_modules(deadly_triad.__path__) if module.name != "_checks"]
+jaxtyping.install_import_hook(MODULES, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 # One switch for the whole process (see `deadly_triad.networks`): tests of exact statements need it, tests of float32 ask for float32.
 jax.config.update("jax_enable_x64", True)
+# What is compiled here runs once, on little: most of the time would go into making it fast.
+jax.config.update("jax_disable_most_optimizations", True)
 
 settings.register_profile("package", deadline=None, max_examples=50, derandomize="CI" in os.environ)
 settings.load_profile("package")
