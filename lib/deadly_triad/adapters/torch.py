@@ -9,7 +9,7 @@ parametrisation, mixing of samples) is missed: such a weight takes its columns o
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,19 +17,11 @@ from jaxtyping import Float
 
 from deadly_triad.adapters.jax import call_module, one_value, require
 from deadly_triad.networks import Dense
-from deadly_triad.ntk import count_samples, tell_columns
+from deadly_triad.ntk import Factors, LayerFactors, add_products, check_make, count_samples, tell_columns
 
 Tensor = Any  # torch.Tensor, where torch is installed
+_OPTIONS: dict[str, Any] = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}  # of autograd
 Calls = dict[Any, list[tuple[Tensor, Tensor]]]  # for each linear layer, what entered and left it
-
-
-class _Layer(NamedTuple):
-    """A layer: the names of those of its arrays that the calls account for, and what entered and left each call."""
-
-    weight: str | None
-    bias: str | None
-    inputs: tuple[Tensor, ...]
-    gradients: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +29,19 @@ class TorchFactors:
     """The values of a batch of n samples and, in factors, their gradients in all parameters that require one.
 
     Attributes:
-        Q: the values, a tensor of shape (n,).
-        layers: the dense layers.
-        columns: gradients in the other parameters, by name, each of shape (n, *shape of the parameter).
+        factors: as of `ntk`, with tensors; a layer of which only the bias is taken has inputs of no width.
+        names: of weight and bias of each layer, None for what is not taken or not there; then of the other parameters.
+        shapes: of the parameters that require a gradient, by name.
     """
 
-    Q: Tensor
-    layers: tuple[_Layer, ...]
-    columns: dict[str, Tensor]
+    factors: Factors
+    names: tuple[list[tuple[str | None, str | None]], list[str]]
+    shapes: dict[str, tuple[int, ...]]
+
+    @property
+    def Q(self) -> Tensor:  # noqa: N802
+        """The values, a tensor of shape (n,)."""
+        return self.factors.Q
 
     def kernel(self) -> Float[np.ndarray, "n n"]:
         """$K$ on the batch, shape (n, n)."""
@@ -54,27 +51,16 @@ class TorchFactors:
         """The kernel between this batch and another one of the same module, shape (n, m).
 
         Raises:
-            ValueError: if the other batch comes from a module of another make.
+            ValueError: if the other batch comes from a module of another make, or one that takes other layers on it.
         """
-        if _make(self) != _make(other):
-            raise ValueError("other must come from the same module: its layers are called differently or have other sizes")
-        K = sum(
-            ((A @ B.T if left.weight else 0) + (left.bias is not None)) * (G @ H.T)
-            for left, right in zip(self.layers, other.layers, strict=True)
-            for A, G in zip(left.inputs, left.gradients, strict=True)
-            for B, H in zip(right.inputs, right.gradients, strict=True)
-        ) + sum(g.flatten(1) @ other.columns[name].flatten(1).T for name, g in self.columns.items())
-        return K.cpu().numpy()
+        check_make(self.factors, other.factors)
+        return add_products(self.factors, other.factors, 0.0).cpu().numpy()
 
     def diagonal(self) -> Float[np.ndarray, " n"]:
         """The diagonal of $K$, without the rest, shape (n,)."""
-        diagonal = sum(
-            (((A * B).sum(1) if layer.weight else 0) + (layer.bias is not None)) * (G * H).sum(1)
-            for layer in self.layers
-            for A, G in zip(layer.inputs, layer.gradients, strict=True)
-            for B, H in zip(layer.inputs, layer.gradients, strict=True)
-        ) + sum(g.flatten(1).square().sum(1) for g in self.columns.values())
-        return diagonal.cpu().numpy()
+        calls = [(layer, list(zip(layer.inputs, layer.gradients, strict=True))) for layer in self.factors.layers]
+        layered = (((A * B).sum(1) + layer.bias) * (G * H).sum(1) for layer, pairs in calls for A, G in pairs for B, H in pairs)
+        return (sum(layered) + sum(g.square().sum(1) for g in self.factors.others)).cpu().numpy()
 
     def pull_back(self, zeta: Any) -> dict[str, Tensor]:
         r"""$J^\top \zeta$: a tensor for each parameter that requires a gradient, by the names of `module.named_parameters()`.
@@ -85,17 +71,14 @@ class TorchFactors:
         Raises:
             ValueError: if `zeta` has another length.
         """
-        torch = require("torch", "torch")
-        zeta = torch.as_tensor(np.array(zeta), dtype=self.Q.dtype, device=self.Q.device)
+        zeta = require("torch", "torch").as_tensor(np.array(zeta), dtype=self.Q.dtype, device=self.Q.device)
         if zeta.shape != self.Q.shape:
             raise ValueError(f"zeta must have shape {tuple(self.Q.shape)}, got {tuple(zeta.shape)}")
-        update = {name: torch.tensordot(zeta, g, 1) for name, g in self.columns.items()}
-        for layer in self.layers:
-            if layer.weight:
-                update[layer.weight] = sum((zeta[:, None] * G).T @ A for A, G in zip(layer.inputs, layer.gradients, strict=True))
-            if layer.bias:
-                update[layer.bias] = sum(zeta @ G for G in layer.gradients)
-        return update
+        update: dict[Any, Tensor] = {name: zeta @ g for name, g in zip(self.names[1], self.factors.others, strict=True)}
+        for (weight, bias), layer in zip(self.names[0], self.factors.layers, strict=True):
+            update[weight] = sum((zeta[:, None] * G).T @ A for A, G in zip(layer.inputs, layer.gradients, strict=True))
+            update[bias] = sum(zeta @ G for G in layer.gradients)
+        return {name: update[name].reshape(shape) for name, shape in self.shapes.items()}
 
 
 def torch_factors(module: Any, inputs: Any, *, action_values: bool = False) -> TorchFactors:
@@ -129,37 +112,37 @@ def torch_factors(module: Any, inputs: Any, *, action_values: bool = False) -> T
     for name, part in module.named_modules():
         if isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.training:  # each call would change it
             raise ValueError(f"module must not mix samples, and its batch normalisation {name} does, in training mode: call module.eval()")
+    like = next(iter(trained.values()))
     with torch.inference_mode(False), torch.enable_grad():  # the caller may have switched either
-        inputs = _follow(torch, inputs, next(iter(trained.values())))
         with _recorded(torch, module) as calls:
-            Q = _values(torch, module, inputs, action_values)
+            Q = _values(torch, module, inputs, like, action_values)
+        try:
+            found = _factors(torch, Q, calls, trained)
+        except RuntimeError as reason:
+            raise ValueError(f"module must be differentiable in its parameters: {reason}") from reason
+        numbers = [Q, *found.factors.others, *(G for layer in found.factors.layers for G in layer.gradients)]
+        if not all(bool(torch.isfinite(t).all()) for t in numbers):
+            raise ValueError("values and gradients of the module must be finite, got NaN or infinity among them")
         for rows in (slice(0, None, 2), slice(1, None, 2)):
             part = jax.tree.map(lambda leaf, rows=rows: leaf[rows], inputs)
-            if len(Q[rows]) and not _alike(_values(torch, module, part, action_values), Q[rows], Q.abs().max()):
+            if len(Q[rows]) and not _alike(_values(torch, module, part, like, action_values), Q[rows], Q[rows].norm()):
                 raise ValueError(
                     "module must not mix samples or draw random numbers, but the value of a sample changes with the rest of the batch: "
                     "call module.eval()"
                 )
-        try:
-            layers, columns = _factors(torch, Q, calls, trained)
-        except RuntimeError as reason:
-            raise ValueError(f"module must be differentiable in its parameters: {reason}") from reason
-    if not all(bool(torch.isfinite(t).all()) for t in (Q, *(G for layer in layers for G in layer.gradients), *columns.values())):
-        raise ValueError("values and gradients of the module must be finite, got NaN or infinity among them")
-    taken = {layer.weight: Dense(trained[layer.weight], None) for layer in layers if layer.weight}
-    tell_columns(taken | {name: trained[name] for name in columns}, always=True)
-    return TorchFactors(Q.detach(), tuple(layers), columns)
+    taken = {weight: Dense(trained[weight], None) for weight, _ in found.names[0] if weight}
+    tell_columns(taken | {name: trained[name] for name in found.names[1]}, always=True)
+    return found
 
 
-def _factors(torch: Any, Q: Tensor, calls: Calls, trained: dict[str, Tensor]) -> tuple[list[_Layer], dict[str, Tensor]]:
+def _factors(torch: Any, Q: Tensor, calls: Calls, trained: dict[str, Tensor]) -> TorchFactors:
     names = {id(p): name for name, p in trained.items()}
     left = [z for recorded in calls.values() for _, z in recorded]
-    options: dict[str, Any] = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
-    G = iter(torch.autograd.grad(Q.sum(), left, **options) if left else ())
+    G = iter(torch.autograd.grad(Q.sum(), left, **_OPTIONS) if left else ())
     w = torch.linspace(0.5, 1.5, len(Q), dtype=Q.dtype, device=Q.device) ** 2
-    totals = dict(zip(trained, torch.autograd.grad(Q @ w, list(trained.values()), **options), strict=True))
+    totals = dict(zip(trained, torch.autograd.grad(Q @ w, list(trained.values()), **_OPTIONS), strict=True))
 
-    def accounted(p: Any, entered: list[Tensor], gradients: list[Tensor]) -> str | None:
+    def accounted(p: Any, entered: list[Tensor], gradients: tuple[Tensor, ...]) -> str | None:
         """The name of a parameter if its total gradient is that of the calls."""
         name = names.get(id(p))
         if name is None:
@@ -168,14 +151,17 @@ def _factors(torch: Any, Q: Tensor, calls: Calls, trained: dict[str, Tensor]) ->
         size = sum(a.norm() * (w[:, None] * g).norm() for a, g in zip(entered, gradients, strict=True))
         return name if _alike(found.reshape(totals[name].shape), totals[name], size) else None
 
-    layers = []
+    layers, taken = [], []
     for layer, recorded in calls.items():
-        entered, gradients = [a.detach() for a, _ in recorded], [next(G) for _ in recorded]
+        entered, gradients = [a.detach() for a, _ in recorded], tuple(next(G) for _ in recorded)
         weight = accounted(layer.weight, entered, gradients)
         bias = accounted(layer.bias, [a.new_ones(len(a), 1) for a in entered], gradients)
-        layers.append(_Layer(weight, bias, tuple(entered), tuple(gradients)))
-    taken = {name for layer in layers for name in layer[:2]}
-    return layers, _columns(torch, Q, {name: p for name, p in trained.items() if name not in taken})
+        inputs = tuple(a if weight else a[:, :0] for a in entered)
+        layers.append(LayerFactors(inputs, gradients, float(bias is not None)))  # type: ignore[arg-type]
+        taken.append((weight, bias))
+    others = {name: p for name, p in trained.items() if all(name not in pair for pair in taken)}
+    factors = Factors(Q.detach(), tuple(layers), _columns(torch, Q, list(others.values())))
+    return TorchFactors(factors, (taken, list(others)), {name: tuple(p.shape) for name, p in trained.items()})
 
 
 @contextmanager
@@ -198,17 +184,15 @@ def _recorded(torch: Any, module: Any) -> Iterator[Calls]:
             handle.remove()
 
 
-def _columns(torch: Any, Q: Tensor, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+def _columns(torch: Any, Q: Tensor, held: list[Tensor]) -> tuple[Tensor, ...]:
     """The Jacobian of the values in some parameters, one backward pass for all samples or, where PyTorch cannot batch it, one for each."""
-    if not parameters:
-        return {}
-    options: dict[str, Any] = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
-    held = list(parameters.values())
+    if not held:
+        return ()
     try:
-        found = torch.autograd.grad(Q, held, torch.eye(len(Q), dtype=Q.dtype, device=Q.device), is_grads_batched=True, **options)
+        found = torch.autograd.grad(Q, held, torch.eye(len(Q), dtype=Q.dtype, device=Q.device), is_grads_batched=True, **_OPTIONS)
     except RuntimeError:
-        found = map(torch.stack, zip(*(torch.autograd.grad(q, held, **options) for q in Q), strict=True))
-    return dict(zip(parameters, found, strict=True))
+        found = map(torch.stack, zip(*(torch.autograd.grad(q, held, **_OPTIONS) for q in Q), strict=True))
+    return tuple(g.flatten(1) for g in found)
 
 
 def _alike(here: Tensor, there: Tensor, size: Tensor) -> bool:
@@ -216,27 +200,21 @@ def _alike(here: Tensor, there: Tensor, size: Tensor) -> bool:
     return bool((here - there).norm() <= np.finfo(str(there.dtype)[6:]).eps ** 0.75 * size)
 
 
-def _values(torch: Any, module: Any, inputs: Any, action_values: bool) -> Tensor:
-    n = count_samples(inputs)
-    arguments, actions = inputs if action_values else (inputs, None)
-    try:
-        outputs = call_module(module, arguments)
-    except (IndexError, RuntimeError, TypeError) as reason:
-        raise ValueError(f"inputs must be what the module takes: {reason}") from reason
-    return one_value(outputs, n, actions, lambda q, at: q.gather(1, at.long()))
-
-
-def _follow(torch: Any, inputs: Any, like: Tensor) -> Any:
-    """Copies of the inputs where the module is, the real ones in its precision."""
-
+def _values(torch: Any, module: Any, inputs: Any, like: Tensor, action_values: bool) -> Tensor:
     def follow(leaf: Any) -> Tensor:
+        """A copy where the module is, in its precision if it is real: the module may write into it."""
         tensor = torch.as_tensor(leaf, device=like.device).detach()
         return tensor.to(like.dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
 
-    return jax.tree.map(follow, inputs)
+    def select(outputs: Tensor, actions: Tensor) -> Tensor:
+        if not 0 <= int(actions.min()) <= int(actions.max()) < outputs.shape[1]:
+            raise ValueError(f"actions must be integers from 0 to {outputs.shape[1] - 1}")
+        return outputs.gather(1, actions.long())
 
-
-def _make(factors: TorchFactors) -> list[Any]:
-    """What two batches of one module have in common."""
-    layers = [(layer.weight, layer.bias, [(A.shape[1], G.shape[1]) for A, G in zip(*layer[2:], strict=True)]) for layer in factors.layers]
-    return [layers, [(name, g.shape[1:]) for name, g in factors.columns.items()]]
+    try:
+        n = count_samples(inputs)
+        arguments, actions = jax.tree.map(follow, inputs) if action_values else (jax.tree.map(follow, inputs), None)
+        outputs = call_module(module, arguments)
+    except (IndexError, RuntimeError, TypeError) as reason:
+        raise ValueError(f"inputs must be what the module takes: {reason}") from reason
+    return one_value(outputs, n, actions, select)
