@@ -13,8 +13,8 @@ import pytest
 from deadly_triad import ntk
 from deadly_triad.adapters import from_equinox, from_function, from_linen, from_nnx
 from deadly_triad.adapters.jax import _ROWS, call_module
-from deadly_triad.networks import Dense, dense
 from deadly_triad.diagnosis import row_sums
+from deadly_triad.networks import Dense, dense
 from deadly_triad.ntk import kernel_factors, pull_back
 from deadly_triad.preqn import Settings, init, step
 from flax import nnx
@@ -394,7 +394,12 @@ def test_a_use_of_a_layer_that_was_not_seen_is_refused():
         z = x @ theta["w"] + theta["b"]
         return z if len(x) == _ROWS else other(z, theta["w"], theta["b"], x)
 
-    for other in (lambda z, w, b, x: z + w.sum(), lambda z, w, b, x: z + x @ w, lambda z, w, b, x: z + b, lambda z, w, b, x: (w.T @ x.T).T):
+    for other in (
+        lambda z, w, _b, _x: z + w.sum(),
+        lambda z, w, _b, x: z + x @ w,
+        lambda z, _w, b, _x: z + b,
+        lambda _z, w, _b, x: (w.T @ x.T).T,
+    ):
         adapted = from_function(partial(sly, other), theta, X)
         with pytest.raises(ValueError, match="alike for any number of samples"):
             adapted.network(adapted.parameters, X, dense)
@@ -475,7 +480,7 @@ def test_learned_scales_and_small_networks_are_not_worth_a_word():
 
 REFUSALS = {
     "no params": (lambda: from_linen(nn.Dense(1), {"kernel": X}, X), "variables must be what module.init returned"),
-    "a tuple": (lambda: from_function(lambda theta, x: (x @ theta, x @ theta), jnp.ones(3), X), "one array of one value a sample, .* got tuple"),
+    "a tuple": (lambda: from_function(lambda theta, x: (x @ theta, x @ theta), jnp.ones(3), X), "one value a sample, .* got tuple"),
     "a shape": (lambda: from_function(lambda _, x: x, jnp.ones(3), X), r"one value a sample, shape \(7,\) or \(7, 1\), got \(7, 3\)"),
     "no heads": (lambda: from_function(lambda t, x: x @ t, jnp.ones(3), (X, SELECTED), action_values=True), "one output an action"),
     "no pair": (lambda: from_function(lambda t, x: x * t, jnp.ones(3), X, action_values=True), "inputs must be a pair"),

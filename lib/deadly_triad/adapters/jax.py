@@ -6,7 +6,7 @@ holds every use of every parameter, so a layer is taken exactly if its weight an
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from math import prod
 from typing import Any, NamedTuple
@@ -85,20 +85,19 @@ def from_linen(module: Any, variables: Any, inputs: Any, *, action_values: bool 
     require("flax.linen", "flax")
     if not (hasattr(variables, "keys") and "params" in variables):
         raise ValueError('variables must be what module.init returned, with the collection "params"')
-    held = _Held((module, {name: collection for name, collection in variables.items() if name != "params"}))
-    function = _Call(_call_linen, held)
+
+    def call(held: Any, parameters: PyTree, arguments: Any) -> Any:
+        module, others = held
+        return call_module(partial(module.apply, {"params": parameters, **others}), arguments)
+
+    function = _Module((module, {name: collection for name, collection in variables.items() if name != "params"}), call)
     return _adapt(function, variables["params"], inputs, lambda new: {**variables, "params": new}, action_values)
-
-
-def _call_linen(held: Any, parameters: PyTree, arguments: Any) -> Any:
-    module, others = held
-    return call_module(lambda *each: module.apply({"params": parameters, **others}, *each), arguments)
 
 
 def from_nnx(module: Any, inputs: Any, *, action_values: bool = False) -> Adapted:
     """Adapt a module of Flax NNX. Its `nnx.Param` are the parameters, all other state stays as it is.
 
-    >>> import jax, jax.numpy as jnp
+    >>> import jax.numpy as jnp
     >>> from flax import nnx
     >>> from deadly_triad.adapters import from_nnx
     >>> from deadly_triad.ntk import kernel_factors
@@ -107,26 +106,13 @@ def from_nnx(module: Any, inputs: Any, *, action_values: bool = False) -> Adapte
     >>> kernel_factors(adapted.network, adapted.parameters, states).diagonal()
     Array([2., 2., 2.], dtype=float32)
 
-    `adapted.restore` makes a new module; to change the old one: `nnx.update(critic, nnx.state(adapted.restore(parameters)))`.
-
-    Args:
-        module: the module.
-        inputs: as in `from_linen`.
-        action_values: as in `from_linen`.
-
-    Raises:
-        ImportError: if Flax is missing.
-        ValueError: if the module holds traced arrays besides its parameters, or as `from_function`.
+    Arguments and errors are those of `from_linen`. `adapted.restore` makes a new module; to change the old one:
+    `nnx.update(critic, nnx.state(adapted.restore(parameters)))`.
     """
     nnx = require("flax.nnx", "flax")
     graph, parameters, others = nnx.split(module, nnx.Param, ...)
-    function = _Call(_call_nnx, _Held((graph, others)))
+    function = _Module((graph, others), lambda held, new, arguments: call_module(nnx.merge(held[0], new, held[1]), arguments))
     return _adapt(function, parameters, inputs, lambda new: nnx.merge(graph, new, others), action_values)
-
-
-def _call_nnx(held: Any, parameters: PyTree, arguments: Any) -> Any:
-    graph, others = held
-    return call_module(require("flax.nnx", "flax").merge(graph, parameters, others), arguments)
 
 
 def from_equinox(module: Any, inputs: Any, *, action_values: bool = False) -> Adapted:
@@ -140,23 +126,15 @@ def from_equinox(module: Any, inputs: Any, *, action_values: bool = False) -> Ad
     >>> kernel_factors(adapted.network, adapted.parameters, states).kernel().shape
     (3, 3)
 
-    Args:
-        module: the module.
-        inputs: as in `from_linen`.
-        action_values: as in `from_linen`.
-
-    Raises:
-        ImportError: if Equinox is missing.
-        ValueError: as `from_nnx`.
+    Arguments and errors are those of `from_linen`.
     """
     eqx = require("equinox", "equinox")
     parameters, others = eqx.partition(module, eqx.is_inexact_array)
-    return _adapt(_Call(_call_equinox, _Held(others)), parameters, inputs, lambda new: eqx.combine(new, others), action_values)
 
+    def call(held: Any, parameters: PyTree, arguments: Any) -> Any:
+        return jax.vmap(lambda sample: call_module(eqx.combine(parameters, held), sample))(arguments)
 
-def _call_equinox(held: Any, parameters: PyTree, arguments: Any) -> Any:
-    module = require("equinox", "equinox").combine(parameters, held)
-    return jax.vmap(lambda sample: call_module(module, sample))(arguments)
+    return _adapt(_Module(others, call), parameters, inputs, lambda new: eqx.combine(new, others), action_values)
 
 
 # --- What two ways of adapting share ---------------------------------------------------------------------------------
@@ -186,53 +164,41 @@ def one_value(outputs: Any, n: int, actions: Any, select: Callable[[Any, Any], A
         ValueError: if the outputs or actions are of another shape or type.
     """
     shape = tuple(getattr(outputs, "shape", ()))
+    got = shape if hasattr(outputs, "shape") else type(outputs).__name__
     if actions is None:
         if shape not in ((n,), (n, 1)):
-            raise ValueError(f"module must return one array of one value a sample, shape ({n},) or ({n}, 1), got {_describe(outputs)}")
+            raise ValueError(f"module must return one array of one value a sample, shape ({n},) or ({n}, 1), got {got}")
         return outputs.reshape(n)
     if len(shape) != 2 or shape[0] != n:
-        raise ValueError(f"module must return one output an action, shape ({n}, n_actions), got {_describe(outputs)}")
+        raise ValueError(f"module must return one output an action, shape ({n}, n_actions), got {got}")
     if prod(actions.shape) != n or "int" not in str(actions.dtype):
         raise ValueError(f"actions must be integers, one a sample, shape ({n},), got {actions.dtype} of shape {tuple(actions.shape)}")
     return select(outputs, actions.reshape(n, 1))[:, 0]
 
 
-def _describe(outputs: Any) -> str:
-    return str(tuple(outputs.shape)) if hasattr(outputs, "shape") else type(outputs).__name__
+class _Module:
+    """How to call a module, and what it holds besides its parameters: compared by content, so that equal modules are compiled once."""
 
-
-class _Held:
-    """What a module holds besides its parameters, compared by content: a compiled network may hold it too."""
-
-    def __init__(self, tree: PyTree) -> None:
-        leaves, self.structure = jax.tree.flatten(tree)
+    def __init__(self, held: PyTree, call: Callable[..., Any]) -> None:
+        leaves, self.structure = jax.tree.flatten(held)
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             raise ValueError("module must hold concrete arrays besides its parameters: adapt it outside of jax.jit")
-        self.leaves = [jnp.array(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
-        self.content = self.structure, [_content(leaf) if isinstance(leaf, jax.Array) else leaf for leaf in self.leaves]
+        self.call, self.leaves = call, [jnp.array(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
+        self.content = call.__code__, self.structure, [_content(leaf) if isinstance(leaf, jax.Array) else leaf for leaf in self.leaves]
+
+    def __call__(self, parameters: PyTree, arguments: Any) -> Any:
+        return self.call(jax.tree.unflatten(self.structure, self.leaves), parameters, arguments)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held) and self.content == other.content
+        return isinstance(other, _Module) and self.content == other.content
 
     def __hash__(self) -> int:
-        return hash(self.structure.num_leaves)  # a module may hold a list, as `nn.Sequential` does, which has no hash
-
-    def tree(self) -> PyTree:
-        return jax.tree.unflatten(self.structure, self.leaves)
+        return len(self.leaves)  # a module may hold a list, as `nn.Sequential` does, which has no hash
 
 
 def _content(array: Array) -> tuple[Any, ...]:
     numbers = jax.random.key_data(array) if jnp.issubdtype(array.dtype, jax.dtypes.prng_key) else array
     return array.shape, array.dtype, np.asarray(numbers).tobytes()
-
-
-@dataclass(frozen=True)
-class _Call:
-    call: Callable[..., Any]
-    held: _Held
-
-    def __call__(self, parameters: PyTree, arguments: Any) -> Any:
-        return self.call(self.held.tree(), parameters, arguments)
 
 
 # --- Layers in a program ---------------------------------------------------------------------------------------------
@@ -360,11 +326,11 @@ class _Network:
         return jax.tree.unflatten(self.structure, leaves)
 
     def __call__(self, parameters: dict[str, Any], inputs: Any, hook: Hook) -> Array:
-        def read(_: _Parameter) -> Any:
+        def read(_: object) -> Any:
             raise ValueError("module must use its layers alike for any number of samples, but with these inputs it uses one otherwise")
 
         def affine(layer: _Layer, a: Array) -> Array:
-            return hook(parameters[self.names[layer.weight]], a) if layer in self.layers else read(_Parameter(layer.weight, a))
+            return hook(parameters[self.names[layer.weight]], a) if layer in self.layers else read(layer)
 
         taken = {at for layer in self.layers for at in layer[:2]}
         held = [_Parameter(at, self.arrays[at]) if at in taken else parameters[name] for at, name in enumerate(self.names)]
@@ -397,10 +363,11 @@ def _adapt(function: Any, parameters: PyTree, inputs: Any, restore: Callable[[An
     if not leaves or not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
         raise ValueError(f"parameters must be real arrays, at least one, got {sorted({str(leaf.dtype) for leaf in leaves})}")
     names = tuple(jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value") for path, _ in named)
-    arrays = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    arrays = tuple(jax.eval_shape(lambda: leaves))
     inputs = follow(inputs, arrays)
     count_samples(inputs)
-    rows, batch = jax.tree.flatten(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((_ROWS, *leaf.shape[1:]), leaf.dtype), inputs))
+    few = jax.eval_shape(lambda: jax.tree.map(lambda leaf: jnp.zeros((_ROWS, *leaf.shape[1:]), leaf.dtype), inputs))
+    rows, batch = jax.tree.flatten(few)
     network = _with_layers(function, structure, names, arrays, action_values, batch, tuple(rows))
     packed = network.pack(leaves)
     tell_columns(packed, always=True)

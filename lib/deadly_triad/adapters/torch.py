@@ -39,7 +39,7 @@ class TorchFactors:
     shapes: dict[str, tuple[int, ...]]
 
     @property
-    def Q(self) -> Tensor:  # noqa: N802
+    def Q(self) -> Tensor:
         """The values, a tensor of shape (n,)."""
         return self.factors.Q
 
@@ -60,7 +60,8 @@ class TorchFactors:
         """The diagonal of $K$, without the rest, shape (n,)."""
         calls = [(layer, list(zip(layer.inputs, layer.gradients, strict=True))) for layer in self.factors.layers]
         layered = (((A * B).sum(1) + layer.bias) * (G * H).sum(1) for layer, pairs in calls for A, G in pairs for B, H in pairs)
-        return (sum(layered) + sum(g.square().sum(1) for g in self.factors.others)).cpu().numpy()
+        total: Tensor = sum(layered) + sum((g * g).sum(1) for g in self.factors.others)
+        return total.cpu().numpy()
 
     def pull_back(self, zeta: Any) -> dict[str, Tensor]:
         r"""$J^\top \zeta$: a tensor for each parameter that requires a gradient, by the names of `module.named_parameters()`.
