@@ -34,6 +34,7 @@ def forget():
     ntk._told.clear()
 
 
+compiled_quickly = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 traced = []
 
 
@@ -117,6 +118,15 @@ class LinenAttention(nn.Module):
         return nn.Dense(1)(nn.MultiHeadDotProductAttention(num_heads=1)(x).mean(axis=1))
 
 
+class LinenZoo(nn.Module):
+    """All of these at once, which compiles once: their kernels add up."""
+
+    @nn.compact
+    def __call__(self, x, long, whole, action):
+        short = [LinenPlain()(x), LinenTwice()(x), LinenPast()(x), nn.Dense(1)(whole), LinenCritic()(x, action)]
+        return sum(z.reshape(-1) for z in [*short, *(kind()(long) for kind in (LinenTime, LinenWithin, LinenConv, LinenAttention))])
+
+
 def linen(module, inputs, *, action_values=False):
     arguments = inputs[0] if action_values else inputs
     variables = call_module(partial(module.init, KEY), arguments)
@@ -175,12 +185,20 @@ class NNXTime(nnx.Module):
         return self.head(nnx.tanh(self.layer(x)).sum(axis=1))
 
 
+class NNXZoo(nnx.Module):
+    def __init__(self, rngs):
+        self.net, self.past, self.tied, self.time = (kind(rngs) for kind in (NNXNet, NNXPast, NNXTied, NNXTime))
+
+    def __call__(self, x, long):
+        return self.net(x) + self.past(x) + self.tied(x) + self.time(long)
+
+
 def of_nnx(module, inputs, *, action_values=False):
     arguments = inputs[0] if action_values else inputs
     graph, parameters, others = nnx.split(module, nnx.Param, ...)
 
     def values(parameters):
-        return nnx.merge(graph, parameters, others)(arguments)
+        return call_module(nnx.merge(graph, parameters, others), arguments)
 
     return from_nnx(module, inputs, action_values=action_values), parameters, values
 
@@ -229,6 +247,24 @@ class EquinoxWithin(EquinoxPast):
         return self.head(jnp.tanh(eqx.filter_jit(self.layer)(x)))
 
 
+class EquinoxZoo(eqx.Module):
+    plain: eqx.Module
+    critic: eqx.Module
+    scalar: eqx.Module
+    past: eqx.Module
+    time: eqx.Module
+    within: eqx.Module
+
+    def __init__(self, key):
+        self.plain, self.critic = EquinoxPlain(key), EquinoxCritic(eqx.nn.MLP(5, "scalar", 4, 1, key=key))
+        self.scalar = eqx.nn.Linear("scalar", "scalar", key=key)
+        self.past, self.time, self.within = (pair(kind, "scalar") for kind in (EquinoxPast, EquinoxTime, EquinoxWithin))
+
+    def __call__(self, x, long, action):
+        short = self.plain(x) + self.critic(x, action) + self.scalar(x[0])
+        return short + self.past(x) + self.time(long) + self.within(x)
+
+
 def pair(make, n_outputs):
     return make(eqx.nn.Linear(3, 3, key=KEY), eqx.nn.Linear(3, n_outputs, key=jax.random.key(1)))
 
@@ -244,39 +280,63 @@ def equinox(module, inputs, *, action_values=False):
 
 
 # Each: how to adapt, the module, its inputs, options, the layers that are taken, and the arrays that a warning names.
+WHOLE = jnp.arange(3 * N).reshape(N, 3)
+HEADS = {"action_values": True}
 CASES = {
-    "linen": (linen, LinenPlain, X, {}, {"Dense_0", "Dense_1", "Dense_2"}, ()),
-    "linen, a list of layers": (linen, lambda: nn.Sequential([nn.Dense(8), nn.tanh, nn.Dense(1)]), X, {}, {"layers_0", "layers_2"}, ()),
-    "linen, called twice": (linen, LinenTwice, X, {}, {"one", "same", "head"}, ()),
-    "linen, read past": (linen, LinenPast, X, {}, {"head"}, ("layer/kernel",)),
-    "linen, time": (linen, LinenTime, LONG, {}, {"Dense_0"}, ("Dense_1/kernel",)),
-    "linen, within": (linen, LinenWithin, LONG, {}, {"Dense_1"}, ("Dense_0/kernel", "CheckpointDense_0/kernel")),
-    "linen, convolution": (linen, LinenConv, LONG, {}, {"Dense_0"}, ("Conv_0/kernel",)),
-    "linen, attention": (linen, LinenAttention, LONG, {}, {"Dense_0"}, ("MultiHeadDotProductAttention_0/out/kernel",)),
+    "linen": (
+        linen,
+        LinenZoo,
+        (X, LONG, WHOLE, ACTION),
+        {},
+        {
+            *(f"LinenPlain_0/Dense_{i}" for i in range(3)),
+            *(f"LinenTwice_0/{name}" for name in ("one", "same", "head")),
+            "LinenPast_0/head",
+            "Dense_0",
+            *(f"LinenCritic_0/Dense_{i}" for i in range(2)),
+            "LinenTime_0/Dense_0",
+            "LinenWithin_0/Dense_1",
+            "LinenConv_0/Dense_0",
+            "LinenAttention_0/Dense_0",
+        },
+        ("LinenConv_0/Conv_0/kernel", "LinenWithin_0/CheckpointDense_0/kernel", "LinenTime_0/Dense_1/kernel"),
+    ),
     "linen, other products": (linen, LinenHalf, X, {}, {"Dense_1", "Dense_2"}, ("Dense_0/kernel",)),
-    "linen, two arguments": (linen, LinenCritic, (X, ACTION), {}, {"Dense_0", "Dense_1"}, ()),
+    "linen, heads": (linen, lambda: nn.Sequential([nn.tanh, nn.Dense(4)]), (X, SELECTED), HEADS, {"layers_1"}, ()),
     "function": (function, LinenCritic, (X, ACTION), {}, {"params/Dense_0", "params/Dense_1"}, ()),
-    "linen, heads": (linen, lambda: nn.Dense(4), (X, SELECTED), {"action_values": True}, {""}, ()),
-    "linen, integers": (linen, lambda: nn.Dense(1), jnp.arange(3 * N).reshape(N, 3), {}, {""}, ()),
-    "nnx": (of_nnx, lambda: NNXNet(nnx.Rngs(0)), X, {}, {"first", "rest/0", "rest/1"}, ()),
-    "nnx, read past": (of_nnx, lambda: NNXPast(nnx.Rngs(0)), X, {}, {"head"}, ("layer/kernel",)),
-    "nnx, tied": (of_nnx, lambda: NNXTied(nnx.Rngs(0)), X, {}, {"head"}, ("one/kernel",)),
-    "nnx, time": (of_nnx, lambda: NNXTime(nnx.Rngs(0)), LONG, {}, {"head"}, ("layer/kernel",)),
+    "nnx": (
+        of_nnx,
+        lambda: NNXZoo(nnx.Rngs(0)),
+        (X, LONG),
+        {},
+        {"net/first", "net/rest/0", "net/rest/1", "past/head", "tied/head", "time/head"},
+        ("tied/one/kernel", "past/layer/kernel", "time/layer/kernel"),
+    ),
     "nnx, heads": (
         of_nnx,
-        lambda: NNXNet(nnx.Rngs(0), 4),
+        lambda: nnx.Linear(3, 4, param_dtype=float, rngs=nnx.Rngs(0)),
         (X, SELECTED[:, None]),
-        {"action_values": True},
-        {"first", "rest/0", "rest/1"},
+        HEADS,
+        {""},
         (),
     ),
-    "equinox": (equinox, lambda: EquinoxPlain(KEY), X, {}, {"first", "same", "head"}, ()),
-    "equinox, an MLP": (equinox, lambda: EquinoxCritic(eqx.nn.MLP(5, 1, 8, 2, key=KEY)), (X, ACTION), {}, 3, ()),
-    "equinox, a scalar": (equinox, lambda: eqx.nn.Linear("scalar", "scalar", key=KEY), X[:, 0], {}, {""}, ()),
-    "equinox, read past": (equinox, lambda: pair(EquinoxPast, 1), X, {}, {"head"}, ("layer/weight",)),
-    "equinox, time": (equinox, lambda: pair(EquinoxTime, 1), LONG, {}, {"head"}, ("layer/weight",)),
-    "equinox, within jit": (equinox, lambda: pair(EquinoxWithin, 1), X, {}, {"layer", "head"}, ()),
-    "equinox, heads": (equinox, lambda: EquinoxPlain(KEY, 4), (X, SELECTED), {"action_values": True}, {"first", "same", "head"}, ()),
+    "equinox": (
+        equinox,
+        lambda: EquinoxZoo(KEY),
+        (X, LONG, ACTION),
+        {},
+        {
+            *(f"plain/{name}" for name in ("first", "same", "head")),
+            *(f"critic/net/layers/{i}" for i in range(2)),
+            "scalar",
+            "past/head",
+            "time/head",
+            "within/layer",
+            "within/head",
+        },
+        ("past/layer/weight", "time/layer/weight"),
+    ),
+    "equinox, heads": (equinox, lambda: eqx.nn.Linear(3, 4, key=KEY), (X, SELECTED), HEADS, {""}, ()),
 }
 
 
@@ -294,14 +354,13 @@ def test_the_kernel_of_a_module_is_that_of_its_jacobian(case):
         adapted, parameters, values = adapt(make(), inputs, **options)
     zeta = jnp.linspace(-1, 1, N)
 
-    @jax.jit  # compiled as one, which is quicker than piece by piece
+    @compiled_quickly  # as one, which is quicker than piece by piece
     def everything(packed, parameters):
         factors = kernel_factors(adapted.network, packed, inputs)
         columns = jax.jacrev(lambda p: one_value(values(p), inputs, options))(parameters)
-        values_alone = adapted.network(packed, inputs, dense)
         return (
             factors.Q,
-            values_alone,
+            adapted.network(packed, inputs, dense),
             one_value(values(parameters), inputs, options),
             factors.kernel(),
             pull_back(factors, packed, zeta),
@@ -323,48 +382,47 @@ def test_the_kernel_of_a_module_is_that_of_its_jacobian(case):
     np.testing.assert_allclose(moved, zeta @ J, rtol=tolerance, atol=tolerance * np.max(np.abs(zeta @ J)))
     # Which layers are taken, and what is said of the others.
     taken = {name.rpartition("/")[0] for name, node in adapted.parameters.items() if isinstance(node, Dense)}
-    assert (taken if isinstance(layers, set) else len(taken)) == layers
+    assert taken == layers
     assert len(heard) == bool(named)
     for name in named:
         assert name in str(heard[0].message)
 
 
 ADAPTERS = {
-    "linen": (lambda m, x: from_linen(m, m.init(KEY, x), x), lambda n=1: nn.Sequential([nn.Dense(8), counted, nn.Dense(n)])),
-    "nnx": (from_nnx, lambda n=1: NNXNet(nnx.Rngs(0), n)),
-    "equinox": (from_equinox, lambda n=1: EquinoxPlain(KEY, n)),
+    "linen": (lambda m, x: from_linen(m, m.init(KEY, x), x), lambda: nn.Sequential([counted, nn.Dense(1)])),
+    "nnx": (from_nnx, lambda: nnx.Sequential(counted, nnx.Linear(3, 1, rngs=nnx.Rngs(0)), nnx.Dropout(0.0, rngs=nnx.Rngs(0)))),
+    "equinox": (from_equinox, lambda: eqx.nn.Sequential([eqx.nn.Lambda(counted), eqx.nn.Linear(3, 1, key=KEY)])),
 }
 
 
 @pytest.mark.parametrize("library", ADAPTERS)
-def test_a_module_made_and_adapted_anew_is_compiled_once(library):
+def test_a_module_made_and_adapted_anew_or_under_jit_is_compiled_once(library):
     adapt, make = ADAPTERS[library]
-    update, traces = jax.jit(step, static_argnums=0), []
+    compiled, traces = jax.jit(lambda network, parameters: kernel_factors(network, parameters, X).kernel(), static_argnums=0), []
     for n in (N, 3):  # another number of samples changes nothing
         adapted = adapt(make(), X[:n])
         traced.clear()
-        _, report = update(adapted.network, init(adapted.parameters), X, jnp.ones(N), Settings())
-        assert report.accepted
+        K = compiled(adapted.network, adapted.parameters)
         traces.append(len(traced))
     assert traces[0] > traces[1] == 0
-
-
-@pytest.mark.parametrize("library", ADAPTERS)
-def test_a_module_can_be_adapted_under_jit_and_its_rows_are_summed(library):
-    adapt, make = ADAPTERS[library]
-    adapted = adapt(make(), X)
-    K = kernel_factors(adapted.network, adapted.parameters, X).kernel()
 
     @jax.jit
     def kernel(parameters):
         module = adapted.restore(parameters)
         again = from_linen(make(), module, X) if library == "linen" else adapt(module, X)
+        assert again.network is adapted.network
         return kernel_factors(again.network, again.parameters, X).kernel()
 
     if library != "nnx":  # its state besides the parameters would be traced
         np.testing.assert_allclose(kernel(adapted.parameters), K, rtol=1e-5)
-    rows = row_sums(adapted.network, adapted.parameters, X, block_size=4)
-    np.testing.assert_allclose(rows.own, np.diag(K), rtol=1e-5)
+
+
+def test_what_takes_a_network_takes_an_adapted_one():
+    adapted = from_equinox(eqx.nn.Linear(3, 1, key=KEY), X)
+    _, report = step(adapted.network, init(adapted.parameters), X, jnp.ones(N), Settings())
+    assert report.accepted
+    K = kernel_factors(adapted.network, adapted.parameters, X).kernel()
+    np.testing.assert_allclose(row_sums(adapted.network, adapted.parameters, X, block_size=4).own, np.diag(K), rtol=1e-5)
 
 
 def test_state_besides_the_parameters_counts_and_stays():
@@ -429,21 +487,25 @@ SUSPECT = {
 
 
 def test_a_parameter_that_is_no_layer_throughout_takes_columns():
-    w, b = 0.5 * jax.random.normal(KEY, (3, 3)), jax.random.normal(jax.random.key(3), (3,))
-    for case, (layer, columns) in SUSPECT.items():
+    keys = jax.random.split(KEY, len(SUSPECT))
+    theta = {case: [0.5 * jax.random.normal(key, (3, 3)), jax.random.normal(key, (3,))] for case, key in zip(SUSPECT, keys, strict=True)}
 
-        def values(theta, x, layer=layer):
-            outputs = layer(*theta, x)
-            return outputs.sum(axis=1) if outputs.ndim == 2 else outputs
+    def values(theta, x):  # all at once, which compiles once: the kernels add up
+        outputs = [layer(*theta[case], x) for case, (layer, _) in SUSPECT.items()]
+        return sum(z.sum(axis=1) if z.ndim == 2 else z for z in outputs)
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            adapted = from_function(values, [w, b], X)
-        names = "".join("wb"[int(name)] for name, node in adapted.parameters.items() if not isinstance(node, Dense))
-        J = np.concatenate([leaf.reshape(N, -1) for leaf in jax.jacrev(values)([w, b], X)], axis=1)
-        K = kernel_factors(adapted.network, adapted.parameters, X).kernel()
-        np.testing.assert_allclose(K, J @ J.T, rtol=TOLERANCE, atol=TOLERANCE, err_msg=case)
-        assert names == columns, case
+    with pytest.warns(UserWarning, match="are in no dense layer"):
+        adapted = from_function(values, theta, X)
+    free = {name for name, node in adapted.parameters.items() if not isinstance(node, Dense)}
+    assert free == {f"{case}/{'wb'.index(letter)}" for case, (_, letters) in SUSPECT.items() for letter in letters}
+
+    @compiled_quickly
+    def both(packed, theta):
+        return kernel_factors(adapted.network, packed, X).kernel(), jax.jacrev(values)(theta, X)
+
+    K, columns = both(adapted.parameters, theta)
+    J = np.concatenate([np.asarray(leaf).reshape(N, -1) for leaf in jax.tree.leaves(columns)], axis=1)
+    np.testing.assert_allclose(K, J @ J.T, rtol=TOLERANCE)
 
 
 def test_what_is_no_layer_takes_its_jacobian_and_says_so_once():

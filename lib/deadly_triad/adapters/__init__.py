@@ -2,7 +2,7 @@
 
 A weight matrix that is only ever multiplied by one row a sample takes the layerwise kernel of `ntk`, as often as it is used. All else takes
 its columns of the Jacobian, which is always right and never cheap: convolutions, attention, a layer along a time axis, a weight that is
-tied or read past its layer. A warning says so once, with the price; learned scales go this way too, but cost little and are not worth a word.
+tied or read past its layer. A warning says so once, with the price; learned scales go this way too, but cost little and no word.
 
 `from_linen`, `from_nnx`, `from_equinox` and `from_function` give a network, its parameters and the way back (see `Adapted`), for
 `kernel_factors`, `row_sums`, `preqn.step` and all else that takes a network. A module may be adapted anew at each step: that compiles
