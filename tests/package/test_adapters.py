@@ -129,7 +129,7 @@ class LinenZoo(nn.Module):
 
 def linen(module, inputs, *, action_values=False):
     arguments = inputs[0] if action_values else inputs
-    variables = call_module(partial(module.init, KEY), arguments)
+    variables = compiled_quickly(lambda: call_module(partial(module.init, KEY), arguments))()
     variables = jax.tree.map(lambda leaf: leaf.astype(float), variables)
 
     def values(variables):
@@ -322,7 +322,7 @@ CASES = {
     ),
     "equinox": (
         equinox,
-        lambda: EquinoxZoo(KEY),
+        lambda: eqx.filter_jit(EquinoxZoo)(KEY),
         (X, LONG, ACTION),
         {},
         {
