@@ -1,7 +1,7 @@
 r"""The kernel of a module of PyTorch, from forward hooks and two backward passes.
 
 The formula is that of `ntk`. A forward hook sees what enters each `nn.Linear`, one backward pass of the sum of the values gives what left
-it. A weight is taken if its layer's calls account for all that it does: with uneven weights $w$, the gradient of $w^\top Q$ in the weight, which a
+it. A weight is taken if its layer's calls account for all that it does: with uneven $w$, the gradient of $w^\top Q$ in the weight, which a
 second pass gives, must be the one from the factors. So nothing that happens to a weight elsewhere (tying, functional use, a
 parametrisation, mixing of samples) is missed: such a weight takes its columns of the Jacobian.
 """
