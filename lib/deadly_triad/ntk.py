@@ -97,7 +97,7 @@ class Factors(NamedTuple):
         Raises:
             ValueError: if the other batch comes from a network of another make.
         """
-        _check_make(self, other)
+        check_make(self, other)
         return _cross_kernel(self, other)
 
     def diagonal(self) -> Float[Array, " n"]:
@@ -119,9 +119,9 @@ def gram(here: Factors, there: Factors | None = None) -> Float[np.ndarray, "n m"
         ValueError: if the other batch comes from a network of another make.
     """
     there = here if there is None else there
-    _check_make(here, there)
+    check_make(here, there)
     here, there = (jax.tree.map(lambda leaf: np.asarray(leaf, float), factors) for factors in (here, there))
-    return _products(here, there, np.zeros((len(here.Q), len(there.Q))))
+    return add_products(here, there, np.zeros((len(here.Q), len(there.Q))))
 
 
 def kernel_factors(network: Network, parameters: PyTree, inputs: PyTree) -> Factors:
@@ -237,11 +237,11 @@ def _halves(n: int) -> tuple[slice, slice]:
 
 @jax.jit
 def _cross_kernel(here: Factors, there: Factors) -> Array:
-    return _products(here, there, jnp.zeros((len(here.Q), len(there.Q)), here.Q.dtype))
+    return add_products(here, there, jnp.zeros((len(here.Q), len(there.Q)), here.Q.dtype))
 
 
-def _products(here: Factors, there: Factors, K: Any) -> Any:
-    """The kernel, added to zeros `K` of JAX or NumPy."""
+def add_products(here: Factors, there: Factors, K: Any) -> Any:
+    """The kernel, added to zeros `K` of JAX, NumPy or, with factors of its kind, PyTorch."""
     for left, right in zip(here.layers, there.layers, strict=True):
         for A, G in zip(left.inputs, left.gradients, strict=True):
             for B, H in zip(right.inputs, right.gradients, strict=True):
@@ -442,7 +442,7 @@ def _follow(parameters: PyTree, inputs: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else None), inputs)
 
 
-def _check_make(here: Factors, there: Factors) -> None:
+def check_make(here: Factors, there: Factors) -> None:
     """Refuse two batches that one network cannot have made."""
 
     def make(factors: Factors) -> list[Any]:

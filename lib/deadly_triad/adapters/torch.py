@@ -1,34 +1,27 @@
-r"""The kernel of a module of PyTorch, from forward hooks and one backward pass.
+r"""The kernel of a module of PyTorch, from forward hooks and two backward passes.
 
-The formula is that of `ntk`. A forward hook sees what enters and leaves each `nn.Linear`, and whether a layer may be taken is read off
-autograd's own graph: its output must come straight from the affine map, and the graph must use its weight as often as the layer is called,
-no more. So nothing that happens to a weight elsewhere (tying, functional use, a parametrisation) is missed.
+The formula is that of `ntk`. A forward hook sees what enters each `nn.Linear`, one backward pass of the sum of the values gives what left
+it. A weight is taken if its layer's calls account for all that it does: with uneven $w$, the gradient of $w^\top Q$ in the weight, which a
+second pass gives, must be the one from the factors. So nothing that happens to a weight elsewhere (tying, functional use, a
+parametrisation, mixing of samples) is missed: such a weight takes its columns of the Jacobian.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
-from deadly_triad.adapters.routing import Call, call_module, require
+from deadly_triad.adapters.jax import call_module, one_value, require
 from deadly_triad.networks import Dense
-from deadly_triad.ntk import tell_columns
+from deadly_triad.ntk import Factors, LayerFactors, add_products, check_make, count_samples, tell_columns
 
 Tensor = Any  # torch.Tensor, where torch is installed
-
-
-class _Layer(NamedTuple):
-    """A layer that is taken: the names of those of its arrays that are trained, and what entered and left each call."""
-
-    weight: str | None
-    bias: str | None
-    inputs: tuple[Tensor, ...]
-    gradients: tuple[Tensor, ...]
+_OPTIONS: dict[str, Any] = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}  # of autograd
+Calls = dict[Any, list[tuple[Tensor, Tensor]]]  # for each linear layer, what entered and left it
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +29,19 @@ class TorchFactors:
     """The values of a batch of n samples and, in factors, their gradients in all parameters that require one.
 
     Attributes:
-        Q: the values, a tensor of shape (n,).
-        layers: the dense layers.
-        columns: gradients in the other parameters, by name, each of shape (n, *shape of the parameter).
+        factors: as of `ntk`, with tensors; a layer of which only the bias is taken has inputs of no width.
+        names: of weight and bias of each layer, None for what is not taken or not there; then of the other parameters.
+        shapes: of the parameters that require a gradient, by name.
     """
 
-    Q: Tensor
-    layers: tuple[_Layer, ...]
-    columns: dict[str, Tensor]
+    factors: Factors
+    names: tuple[list[tuple[str | None, str | None]], list[str]]
+    shapes: dict[str, tuple[int, ...]]
+
+    @property
+    def Q(self) -> Tensor:
+        """The values, a tensor of shape (n,)."""
+        return self.factors.Q
 
     def kernel(self) -> Float[np.ndarray, "n n"]:
         """$K$ on the batch, shape (n, n)."""
@@ -53,27 +51,17 @@ class TorchFactors:
         """The kernel between this batch and another one of the same module, shape (n, m).
 
         Raises:
-            ValueError: if the other batch comes from a module of another make.
+            ValueError: if the other batch comes from a module of another make, or one that takes other layers on it.
         """
-        if _make(self) != _make(other):
-            raise ValueError("other must come from the same module: its layers are called differently or have other sizes")
-        K = sum(
-            ((A @ B.T if left.weight else 0) + (left.bias is not None)) * (G @ H.T)
-            for left, right in zip(self.layers, other.layers, strict=True)
-            for A, G in zip(left.inputs, left.gradients, strict=True)
-            for B, H in zip(right.inputs, right.gradients, strict=True)
-        ) + sum(g.flatten(1) @ other.columns[name].flatten(1).T for name, g in self.columns.items())
-        return K.cpu().numpy()
+        check_make(self.factors, other.factors)
+        return add_products(self.factors, other.factors, 0.0).cpu().numpy()
 
     def diagonal(self) -> Float[np.ndarray, " n"]:
         """The diagonal of $K$, without the rest, shape (n,)."""
-        diagonal = sum(
-            (((A * B).sum(1) if layer.weight else 0) + (layer.bias is not None)) * (G * H).sum(1)
-            for layer in self.layers
-            for A, G in zip(layer.inputs, layer.gradients, strict=True)
-            for B, H in zip(layer.inputs, layer.gradients, strict=True)
-        ) + sum(g.flatten(1).square().sum(1) for g in self.columns.values())
-        return diagonal.cpu().numpy()
+        calls = [(layer, list(zip(layer.inputs, layer.gradients, strict=True))) for layer in self.factors.layers]
+        layered = (((A * B).sum(1) + layer.bias) * (G * H).sum(1) for layer, pairs in calls for A, G in pairs for B, H in pairs)
+        total: Tensor = sum(layered) + sum((g * g).sum(1) for g in self.factors.others)
+        return total.cpu().numpy()
 
     def pull_back(self, zeta: Any) -> dict[str, Tensor]:
         r"""$J^\top \zeta$: a tensor for each parameter that requires a gradient, by the names of `module.named_parameters()`.
@@ -84,20 +72,17 @@ class TorchFactors:
         Raises:
             ValueError: if `zeta` has another length.
         """
-        torch = require("torch", "torch")
-        zeta = torch.as_tensor(np.array(zeta), dtype=self.Q.dtype, device=self.Q.device)
+        zeta = require("torch", "torch").as_tensor(np.array(zeta), dtype=self.Q.dtype, device=self.Q.device)
         if zeta.shape != self.Q.shape:
             raise ValueError(f"zeta must have shape {tuple(self.Q.shape)}, got {tuple(zeta.shape)}")
-        update = {name: torch.tensordot(zeta, g, 1) for name, g in self.columns.items()}
-        for layer in self.layers:
-            if layer.weight:
-                update[layer.weight] = sum((zeta[:, None] * G).T @ A for A, G in zip(layer.inputs, layer.gradients, strict=True))
-            if layer.bias:
-                update[layer.bias] = sum(zeta @ G for G in layer.gradients)
-        return update
+        update: dict[Any, Tensor] = {name: zeta @ g for name, g in zip(self.names[1], self.factors.others, strict=True)}
+        for (weight, bias), layer in zip(self.names[0], self.factors.layers, strict=True):
+            update[weight] = sum((zeta[:, None] * G).T @ A for A, G in zip(layer.inputs, layer.gradients, strict=True))
+            update[bias] = sum(zeta @ G for G in layer.gradients)
+        return {name: update[name].reshape(shape) for name, shape in self.shapes.items()}
 
 
-def torch_factors(module: Any, inputs: Any, *, call: Call = call_module, action_values: bool = False) -> TorchFactors:
+def torch_factors(module: Any, inputs: Any, *, action_values: bool = False) -> TorchFactors:
     """Values and layerwise gradients of a batch of a module of PyTorch. The module stays as it is, in its mode and gradients too.
 
     >>> import torch
@@ -112,7 +97,6 @@ def torch_factors(module: Any, inputs: Any, *, call: Call = call_module, action_
         module: in the precision float32 or float64, in the mode in which it is meant.
         inputs: a batch, as tensors or arrays: one, or a tuple for several arguments, with one row a sample. Real ones are brought to
             the device and precision of the module.
-        call: how to call the module.
         action_values: whether the module has an output an action; the inputs are then a pair of its arguments and actions, shape (n,).
 
     Raises:
@@ -123,57 +107,77 @@ def torch_factors(module: Any, inputs: Any, *, call: Call = call_module, action_
     """
     torch = require("torch", "torch")
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    _check_module(torch, module, trained)
+    types = {p.dtype for p in trained.values()}
+    if types not in ({torch.float32}, {torch.float64}):
+        raise ValueError(f"module must have parameters that require a gradient, all in float32 or all in float64, got {types or 'none'}")
+    for name, part in module.named_modules():
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.training:  # each call would change it
+            raise ValueError(f"module must not mix samples, and its batch normalisation {name} does, in training mode: call module.eval()")
+    like = next(iter(trained.values()))
     with torch.inference_mode(False), torch.enable_grad():  # the caller may have switched either
-        return _factors(torch, module, trained, _follow(torch, inputs, next(iter(trained.values()))), call, action_values)
+        with _recorded(torch, module) as calls:
+            Q = _values(torch, module, inputs, like, action_values)
+        try:
+            found = _factors(torch, Q, calls, trained)
+        except RuntimeError as reason:
+            raise ValueError(f"module must be differentiable in its parameters: {reason}") from reason
+        numbers = [Q, *found.factors.others, *(G for layer in found.factors.layers for G in layer.gradients)]
+        if not all(bool(torch.isfinite(t).all()) for t in numbers):
+            raise ValueError("values and gradients of the module must be finite, got NaN or infinity among them")
+        for rows in (slice(0, None, 2), slice(1, None, 2)):
+            part = jax.tree.map(lambda leaf, rows=rows: leaf[rows], inputs)
+            if len(Q[rows]) and not _alike(_values(torch, module, part, like, action_values), Q[rows], Q[rows].norm()):
+                raise ValueError(
+                    "module must not mix samples or draw random numbers, but the value of a sample changes with the rest of the batch: "
+                    "call module.eval()"
+                )
+    taken = {weight: Dense(trained[weight], None) for weight, _ in found.names[0] if weight}
+    tell_columns(taken | {name: trained[name] for name in found.names[1]}, always=True)
+    return found
 
 
-def _factors(torch: Any, module: Any, trained: dict[str, Tensor], inputs: Any, call: Call, action_values: bool) -> TorchFactors:
-    with _recorded(torch, module) as calls:
-        Q = _values(torch, module, inputs, call, action_values)
-    if Q.grad_fn is None or Q.dtype != next(iter(trained.values())).dtype:
-        raise ValueError(f"module must return values with a gradient, in the precision of its parameters, got {Q.dtype}")
+def _factors(torch: Any, Q: Tensor, calls: Calls, trained: dict[str, Tensor]) -> TorchFactors:
     names = {id(p): name for name, p in trained.items()}
-    taken = _taken(Q, calls, names)
-    left = [z for recorded in taken.values() for _, z in recorded]
-    others = {name: p for name, p in trained.items() if all(p is not own for layer in taken for own in (layer.weight, layer.bias))}
-    weights = torch.linspace(0.5, 1.5, len(Q), dtype=Q.dtype, device=Q.device)
-    try:
-        gradients = torch.autograd.grad(Q.sum(), left, retain_graph=True) if left else ()
-        weighted = torch.autograd.grad(Q @ weights, left, retain_graph=True) if left else ()
-        columns = _columns(torch, Q, others)
-    except RuntimeError as reason:
-        raise ValueError(f"module must be differentiable in its parameters: {reason}") from reason
-    _check_numbers(torch, Q, [*gradients, *columns.values()])
-    for G, H in zip(gradients, weighted, strict=True):
-        _check_equal(torch, "gradient", H, weights[:, None] * G)
-    for rows in (slice(0, None, 2), slice(1, None, 2)):
-        if len(Q[rows]):
-            alone = _values(torch, module, jax.tree.map(lambda leaf, rows=rows: leaf[rows], inputs), call, action_values)
-            _check_equal(torch, "value", alone, Q[rows])
-    each = iter(gradients)
-    layers = tuple(
-        _Layer(names.get(id(layer.weight)), names.get(id(layer.bias)), *zip(*((a.detach(), next(each)) for a, _ in recorded), strict=True))
-        for layer, recorded in taken.items()
-    )
-    tell_columns({str(at): Dense(layer.weight, None) for at, layer in enumerate(taken)} | others, always=True)
-    return TorchFactors(Q.detach(), layers, columns)
+    left = [z for recorded in calls.values() for _, z in recorded]
+    G = iter(torch.autograd.grad(Q.sum(), left, **_OPTIONS) if left else ())
+    w = torch.linspace(0.5, 1.5, len(Q), dtype=Q.dtype, device=Q.device) ** 2
+    totals = dict(zip(trained, torch.autograd.grad(Q @ w, list(trained.values()), **_OPTIONS), strict=True))
+
+    def accounted(p: Any, entered: list[Tensor], gradients: tuple[Tensor, ...]) -> str | None:
+        """The name of a parameter if its total gradient is that of the calls."""
+        name = names.get(id(p))
+        if name is None:
+            return None
+        found = sum((w[:, None] * g).T @ a for a, g in zip(entered, gradients, strict=True))
+        size = sum(a.norm() * (w[:, None] * g).norm() for a, g in zip(entered, gradients, strict=True))
+        return name if _alike(found.reshape(totals[name].shape), totals[name], size) else None
+
+    layers, taken = [], []
+    for layer, recorded in calls.items():
+        entered, gradients = [a.detach() for a, _ in recorded], tuple(next(G) for _ in recorded)
+        weight = accounted(layer.weight, entered, gradients)
+        bias = accounted(layer.bias, [a.new_ones(len(a), 1) for a in entered], gradients)
+        inputs = tuple(a if weight else a[:, :0] for a in entered)
+        layers.append(LayerFactors(inputs, gradients, float(bias is not None)))  # type: ignore[arg-type]
+        taken.append((weight, bias))
+    others = {name: p for name, p in trained.items() if all(name not in pair for pair in taken)}
+    factors = Factors(Q.detach(), tuple(layers), _columns(torch, Q, list(others.values())))
+    return TorchFactors(factors, (taken, list(others)), {name: tuple(p.shape) for name, p in trained.items()})
 
 
 @contextmanager
-def _recorded(torch: Any, module: Any) -> Iterator[list[tuple[Any, Tensor, Tensor]]]:
+def _recorded(torch: Any, module: Any) -> Iterator[Calls]:
     """What enters and leaves the linear layers, call by call, while the context lasts."""
-    calls: list[tuple[Any, Tensor, Tensor]] = []
+    calls: Calls = {}
 
     def record(layer: Any, args: tuple[Tensor, ...], z: Tensor) -> Tensor | None:
-        if len(args) != 1 or args[0].dim() != 2:
+        if len(args) != 1 or args[0].dim() != 2 or z.dim() != 2 or not z.requires_grad:
             return None
-        calls.append((layer, args[0], z))
+        calls.setdefault(layer, []).append((args[0], z))
         return z.clone()  # what follows may write into it, and its gradient is wanted as it left the layer
 
     # Before the user's own hooks, which may change what leaves the layer.
-    layers = [layer for layer in module.modules() if type(layer) is torch.nn.Linear and "forward" not in vars(layer)]
-    handles = [layer.register_forward_hook(record, prepend=True) for layer in layers]
+    handles = [layer.register_forward_hook(record, prepend=True) for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
     try:
         yield calls
     finally:
@@ -181,134 +185,37 @@ def _recorded(torch: Any, module: Any) -> Iterator[list[tuple[Any, Tensor, Tenso
             handle.remove()
 
 
-def _taken(Q: Tensor, calls: list[tuple[Any, Tensor, Tensor]], names: dict[int, str]) -> dict[Any, list[tuple[Tensor, Tensor]]]:
-    """The layers whose every use the calls account for, each with what entered and left it."""
-    nodes, uses = _graph(Q)
-    grouped: dict[Any, list[tuple[Tensor, Tensor]]] = {}
-    for layer, a, z in calls:
-        if z.grad_fn in nodes:
-            grouped.setdefault(layer, []).append((a, z))
-
-    def accounts(layer: Any, recorded: list[tuple[Tensor, Tensor]]) -> bool:
-        arrays = {id(p) for p in (layer.weight, layer.bias) if id(p) in names}
-        straight = all(_affine(z.grad_fn) == arrays and len(a) == len(Q) and a.dtype == z.dtype == Q.dtype for a, z in recorded)
-        return straight and all(uses[at] == len(recorded) for at in arrays)
-
-    return {layer: recorded for layer, recorded in grouped.items() if accounts(layer, recorded)}
-
-
-def _graph(Q: Tensor) -> tuple[set[Any], Counter[int]]:
-    """All nodes of autograd's graph under the values, and how many of its edges lead to each parameter, by `id`."""
-    nodes, waiting, uses = {Q.grad_fn}, [Q.grad_fn], Counter[int]()
-    while waiting:
-        for node, _ in waiting.pop().next_functions:
-            if hasattr(node, "variable"):
-                uses[id(node.variable)] += 1
-            elif node is not None and node not in nodes:
-                nodes.add(node)
-                waiting.append(node)
-    return nodes, uses
-
-
-def _affine(node: Any) -> set[int]:
-    """The parameters, by `id`, that enter a node straight as weight or bias of an affine map; none if the node is no such map."""
-    if node.name() not in ("AddmmBackward0", "MmBackward0"):
-        return set()
-    entering = [parent for parent, _ in node.next_functions if parent is not None]
-    entering = [parent.next_functions[0][0] if parent.name() == "TBackward0" else parent for parent in entering]
-    return {id(parent.variable) for parent in entering if hasattr(parent, "variable")}
-
-
-def _columns(torch: Any, Q: Tensor, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+def _columns(torch: Any, Q: Tensor, held: list[Tensor]) -> tuple[Tensor, ...]:
     """The Jacobian of the values in some parameters, one backward pass for all samples or, where PyTorch cannot batch it, one for each."""
-    if not parameters:
-        return {}
-    options = {"retain_graph": True, "allow_unused": True}
-    held, basis = list(parameters.values()), torch.eye(len(Q), dtype=Q.dtype, device=Q.device)
+    if not held:
+        return ()
     try:
-        found = torch.autograd.grad(Q, held, basis, is_grads_batched=True, **options)
+        found = torch.autograd.grad(Q, held, torch.eye(len(Q), dtype=Q.dtype, device=Q.device), is_grads_batched=True, **_OPTIONS)
     except RuntimeError:
-        rows = [torch.autograd.grad(q, held, **options) for q in Q]
-        found = [None if of_one[0] is None else torch.stack(of_one) for of_one in zip(*rows, strict=True)]
-    # None stands for a parameter that no value depends on.
-    filled = [p.new_zeros((len(Q), *p.shape)) if g is None else g for p, g in zip(held, found, strict=True)]
-    return dict(zip(parameters, filled, strict=True))
+        found = map(torch.stack, zip(*(torch.autograd.grad(q, held, **_OPTIONS) for q in Q), strict=True))
+    return tuple(g.flatten(1) for g in found)
 
 
-def _values(torch: Any, module: Any, inputs: Any, call: Call, action_values: bool) -> Tensor:
-    """One value a sample: outputs of shape (n,) or (n, 1), or of an output an action the selected one."""
-    n = len(jax.tree.leaves(inputs)[0])
-    arguments, actions = inputs if action_values else (inputs, None)
-    try:
-        outputs = call(module, arguments)
-    except (IndexError, RuntimeError, TypeError) as reason:
-        raise ValueError(f"inputs must be what the module takes: {reason}") from reason
-    if not isinstance(outputs, torch.Tensor):
-        raise ValueError(f"module must return one tensor of values, got {type(outputs).__name__}: pick one with the argument call")
-    if actions is not None:
-        if outputs.dim() != 2 or len(outputs) != n:
-            raise ValueError(f"module must return one output an action, shape ({n}, n_actions), got {tuple(outputs.shape)}")
-        if actions.numel() != n or actions.is_floating_point() or not 0 <= int(actions.min()) <= int(actions.max()) < outputs.shape[1]:
-            raise ValueError(f"actions must be integers from 0 to {outputs.shape[1] - 1}, one a sample, shape ({n},)")
-        return outputs.gather(1, actions.long().reshape(n, 1))[:, 0]
-    if outputs.shape not in ((n,), (n, 1)):
-        raise ValueError(f"module must return one value a sample, shape ({n},) or ({n}, 1), got {tuple(outputs.shape)}")
-    return outputs.reshape(n)
+def _alike(here: Tensor, there: Tensor, size: Tensor) -> bool:
+    """Equal to three quarters of the digits of numbers of that size; NaN is not."""
+    return bool((here - there).norm() <= np.finfo(str(there.dtype)[6:]).eps ** 0.75 * size)
 
 
-def _make(factors: TorchFactors) -> list[Any]:
-    """What two batches of one module have in common."""
-    shapes = [[(A.shape[1], G.shape[1]) for A, G in zip(layer.inputs, layer.gradients, strict=True)] for layer in factors.layers]
-    names = [(layer.weight, layer.bias) for layer in factors.layers]
-    return [shapes, names, [(name, g.shape[1:]) for name, g in factors.columns.items()]]
-
-
-# --- Refusals --------------------------------------------------------------------------------------------------------
-
-
-def _check_module(torch: Any, module: Any, trained: dict[str, Tensor]) -> None:
-    if not trained:
-        raise ValueError("module must have a parameter that requires a gradient, got none")
-    for name, p in trained.items():
-        if isinstance(p, torch.nn.parameter.UninitializedParameter):
-            raise ValueError(f"module must have been called before: its parameter {name} is not initialised")
-    precisions = {str(p.dtype) for p in trained.values()}
-    if precisions not in ({"torch.float32"}, {"torch.float64"}):
-        raise ValueError(f"module must have its parameters in float32 or float64, all alike, got {', '.join(sorted(precisions))}")
-    for name, part in module.named_modules():
-        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and (part.training or part.running_mean is None):
-            raise ValueError(f"module must not mix samples, and its batch normalisation {name} does, in training mode: call module.eval()")
-        if isinstance(part, torch.nn.modules.dropout._DropoutNd) and part.training and part.p > 0:
-            raise ValueError(f"module must not draw random numbers, and its dropout {name} does, in training mode: call module.eval()")
-
-
-def _follow(torch: Any, inputs: Any, like: Tensor) -> Any:
-    """Copies of the inputs where the module is, the real ones in its precision."""
-
+def _values(torch: Any, module: Any, inputs: Any, like: Tensor, action_values: bool) -> Tensor:
     def follow(leaf: Any) -> Tensor:
-        try:
-            tensor = torch.as_tensor(leaf, device=like.device).detach()
-        except (TypeError, ValueError, RuntimeError) as reason:
-            raise ValueError(f"inputs must be tensors or arrays: {reason}") from reason
-        if tensor.is_complex():
-            raise ValueError(f"inputs must be real, got {tensor.dtype}")
+        """A copy where the module is, in its precision if it is real: the module may write into it."""
+        tensor = torch.as_tensor(leaf, device=like.device).detach()
         return tensor.to(like.dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
 
-    followed = jax.tree.map(follow, inputs)
-    shapes = [tuple(leaf.shape) for leaf in jax.tree.leaves(followed)]
-    if not shapes or not all(shape and shape[0] == shapes[0][0] > 0 for shape in shapes):
-        raise ValueError(f"inputs must be arrays with one row a sample, at least one, got shapes {shapes}")
-    return followed
+    def select(outputs: Tensor, actions: Tensor) -> Tensor:
+        if not 0 <= int(actions.min()) <= int(actions.max()) < outputs.shape[1]:
+            raise ValueError(f"actions must be integers from 0 to {outputs.shape[1] - 1}")
+        return outputs.gather(1, actions.long())
 
-
-def _check_numbers(torch: Any, Q: Tensor, gradients: list[Tensor]) -> None:
-    if not all(bool(torch.isfinite(t).all()) for t in (Q, *gradients)):
-        raise ValueError("values and gradients of the module must be finite, got NaN or infinity among them")
-
-
-def _check_equal(torch: Any, what: str, here: Tensor, there: Tensor) -> None:
-    """Without mixing, weights on the values weigh the rows of the gradients, and half the batch has the values of the whole."""
-    if not bool((here - there).abs().max() <= torch.finfo(there.dtype).eps ** 0.5 * there.abs().max()):  # NaN is not
-        raise ValueError(
-            f"module must not mix samples or draw random numbers, but the {what} of a sample changes with the rest of the batch"
-        )
+    try:
+        n = count_samples(inputs)
+        arguments, actions = jax.tree.map(follow, inputs) if action_values else (jax.tree.map(follow, inputs), None)
+        outputs = call_module(module, arguments)
+    except (IndexError, RuntimeError, TypeError) as reason:
+        raise ValueError(f"inputs must be what the module takes: {reason}") from reason
+    return one_value(outputs, n, actions, select)
