@@ -165,6 +165,7 @@ CALLS = {
     ),
     "fixed_point.weighted_sup_norm": Call(fixed_point.weighted_sup_norm, lambda: {"weights": np.array([1.0, 2.0])}),
     "kernel_updates.Coupling": Call(kernel_updates.Coupling, lambda: {"kernel": KERNEL.copy(), "rho": np.array([1.0, 0.0, 2.0, 1.0])}),
+    "kernel_updates.Rows": Call(kernel_updates.Rows, lambda: {"own": np.array([2.0, 1.0, 0.0]), "others": np.array([0.0, 1.0, 1.0])}),
     "kernel_updates.kernel_modulus": Call(kernel_updates.kernel_modulus, lambda: {"coupling": COUPLING, "discount": 0.5, "step_size": 0.5}),
     "kernel_updates.kernel_update": Call(
         kernel_updates.kernel_update,

@@ -1,7 +1,9 @@
 """`agents`: one update by hand in NumPy and against stable-baselines3, the rules of critics, the memory, refusals."""
 
+import sys
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import jax
@@ -372,11 +374,8 @@ def test_targets_and_columns_of_a_wrong_shape_are_refused_by_name():
     assert dense(parameters[0], inputs).shape == (5, 4)
 
 
-def test_without_optax_the_extra_is_named():
-    import subprocess
-    import sys
-
-    script = "import sys; sys.modules['optax'] = None; import deadly_triad.agents"
-    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert answer.returncode == 1
-    assert answer.stderr.splitlines()[-1] == 'ModuleNotFoundError: deadly_triad.agents needs optax: pip install "deadly-triad[agents]"'
+def test_without_optax_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optax", None)
+    monkeypatch.delitem(sys.modules, "deadly_triad.agents")
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "deadly-triad\[agents\]"'):
+        import_module("deadly_triad.agents")
