@@ -107,9 +107,9 @@ def is_stale(folder: Path) -> bool:
         return True
 
 
-def run(command: list) -> bool:
+def run(command: list, *, mute: bool = False) -> bool:
     """Whether a command succeeds."""
-    return subprocess.run([str(part) for part in command], check=False).returncode == 0
+    return subprocess.run([str(part) for part in command], stderr=subprocess.DEVNULL if mute else None, check=False).returncode == 0
 
 
 def fetch_uv(python: Path, folder: str) -> Path:
@@ -132,7 +132,10 @@ def install(folder: Path, lock: Path) -> None:
     exactly = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--requirement", lock]
     with tempfile.TemporaryDirectory() as away:
         uv = fetch_uv(python, away)
-        done = uv.exists() and run([uv, "pip", "install", "--no-config", *quiet, "--python", python, *exactly])
+        # What uv says of a failure is shown to whoever looks on; pip will say it again if it is one.
+        done = uv.exists() and run(
+            [uv, "pip", "install", "--no-config", "--system-certs", *quiet, "--python", python, *exactly], mute=not TERMINAL
+        )
     if not done:
         print("uv could not be had or did not succeed: pip installs, which takes a minute or two", file=sys.stderr)
         if not run([python, "-m", "pip", "install", *quiet, "--disable-pip-version-check", *exactly]):
@@ -175,7 +178,17 @@ def prepare(folder: Path, lock: Path) -> None:
 
 def renew_locks() -> None:
     """Resolve what pyproject.toml asks for into the locks, with hashes and without any host's name."""
-    options = ["--quiet", "--no-config", "--upgrade", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url"]
+    options = [
+        "--quiet",
+        "--no-config",
+        "--system-certs",
+        "--upgrade",
+        "--universal",
+        "--python-version",
+        "3.11",
+        "--generate-hashes",
+        "--no-emit-index-url",
+    ]
     # pip before 24.1 wants an extra that a package asks for to stand in the lock.
     options += ["--no-strip-extras", "--custom-compile-command", "make lock"]
     with tempfile.TemporaryDirectory() as away:
