@@ -114,8 +114,12 @@ def test_provenance_is_measured(tmp_path, monkeypatch):
 
 
 def test_where_linux_does_not_tell_provenance_says_that_it_does_not_know(monkeypatch):
-    def refuse(*_, **__):
-        raise FileNotFoundError
+    read = Path.read_text
+
+    def refuse(path, *arguments, **named):
+        if path.is_relative_to("/proc"):
+            raise FileNotFoundError
+        return read(path, *arguments, **named)
 
     monkeypatch.setattr(Path, "read_text", refuse)
     monkeypatch.setattr(platform, "processor", lambda: "")
