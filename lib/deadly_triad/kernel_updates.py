@@ -22,7 +22,18 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
-from deadly_triad._checks import Numbers, as_floats, check_count, check_discount, check_finite, check_image, check_is, check_step_size, keep
+from deadly_triad._checks import (
+    Numbers,
+    as_floats,
+    check_count,
+    check_discount,
+    check_finite,
+    check_image,
+    check_is,
+    check_step_size,
+    check_weights,
+    keep,
+)
 from deadly_triad.fixed_point import Operator
 from deadly_triad.mdp import MDP
 
@@ -50,13 +61,10 @@ class Rows:
     others: Numbers[np.ndarray, " n"]
 
     def __post_init__(self) -> None:
-        keep(self, own=as_floats("own", self.own, single=True), others=as_floats("others", self.others, single=True))
-        for name, sums in (("own", self.own), ("others", self.others)):
-            if sums.ndim != 1 or sums.shape != self.own.shape or not sums.size:
-                raise ValueError(f"{name} must hold one number a pair, got shape {sums.shape}, and own has {self.own.shape}")
-            check_finite(name, sums)
-            if np.any(sums < 0):
-                raise ValueError(f"{name} must hold numbers of at least 0, got {sums.min():.6g} at pair {int(sums.argmin())}")
+        own = check_weights("own", self.own)
+        if own.ndim != 1:
+            raise ValueError(f"own must hold one number a pair, got shape {own.shape}")
+        keep(self, own=own, others=check_weights("others", self.others, own.shape))
 
     @property
     def ratios(self) -> Float[np.ndarray, " n"]:
