@@ -21,10 +21,10 @@ CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || comman
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book serve lab test lint types unit setup notebooks pages adapters chromium bench lock clean
+.PHONY: help book serve lab test lint types unit setup notebooks pages adapters chromium bench experiments experiments-status experiments-worker lock clean
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # --- the surroundings ------------------------------------------------------------------------------------------------
 
@@ -166,6 +166,22 @@ adapters: $(READER)  ## the adapter of PyTorch, in an environment of its own (se
 
 bench: $(DEVELOPER) $(INSTALLED)  ## measure kernel, solver and update against rivals, into benchmarks/results (minutes, not part of test)
 	@$(BIN)/python -u benchmarks/bench.py
+
+# --- long runs -------------------------------------------------------------------------------------------------------
+
+# EXPERIMENT, STAGE, ONLY, SCHEDULER, RESULTS, INTO and SCRATCH are for the command line; see experiments/README.md.
+EXPERIMENT ?= control
+RUNNER = $(BIN)/python -u experiments/runner.py experiments/$(EXPERIMENT).py $(if $(STAGE),--stage '$(STAGE)') $(if $(ONLY),--only '$(ONLY)') \
+  $(if $(SCHEDULER),--scheduler '$(SCHEDULER)') $(if $(RESULTS),--results '$(RESULTS)') $(if $(INTO),--into '$(INTO)') $(if $(SCRATCH),--scratch '$(SCRATCH)')
+
+experiments: $(DEVELOPER) $(INSTALLED)  ## run what an experiment has no result of yet (hours; STAGE=tuning, ONLY=Hopper-v5, WORKERS=2, SCHEDULER=tcp://…)
+	@$(RUNNER)
+
+experiments-status: $(DEVELOPER) $(INSTALLED)  ## say how far the experiments are
+	@$(RUNNER) --status
+
+experiments-worker: $(DEVELOPER) $(INSTALLED)  ## as many workers as WORKERS says for the scheduler at SCHEDULER
+	@$(BIN)/dask worker '$(SCHEDULER)' --nworkers $(WORKERS) --nthreads 1 --name $$$$ --memory-limit 0 --no-dashboard --local-directory $(BUILD)/dask
 
 # --- upkeep ----------------------------------------------------------------------------------------------------------
 

@@ -360,6 +360,11 @@ class ActorCritic:
             raise ValueError(f"hidden must hold at least one width, all positive, got {self.hidden}")
         activation(self.activation)
 
+    @property
+    def network(self) -> Network:
+        """That of the critics, as a function of their layers and of rows of observation and action."""
+        return value_network(self.activation)
+
     def init(self, key: Key[Array, ""], n_observations: int, n_actions: int) -> State:
         """Networks of PyTorch's initialisation, target networks equal to them, learners that have seen nothing."""
         actor_key, *critic_keys = jax.random.split(key, 1 + self.n_critics)
@@ -396,7 +401,7 @@ class ActorCritic:
 
     def value(self, critic: Layers, observations: Float[Array, "n d"], actions: Float[Array, "n k"]) -> Float[Array, " n"]:
         """The value that a critic gives to pairs of observation and action."""
-        return value_network(self.activation)(critic, jnp.concatenate([observations, actions], axis=1), dense)
+        return self.network(critic, jnp.concatenate([observations, actions], axis=1), dense)
 
     def update(self, state: State, batch: Batch, n_updates: int | Int[Array, ""], key: Key[Array, ""]) -> tuple[State, Metrics]:
         """One step of each critic and, in its turn, of the actor and the target networks.
@@ -417,11 +422,10 @@ class ActorCritic:
         """
         for name in ("rewards", "ends"):
             _check_vector(f"batch.{name}", getattr(batch, name), len(batch.observations))
-        network = value_network(self.activation)
         targets = self.targets(state, batch, key)
         inputs = jnp.concatenate([batch.observations, batch.actions], axis=1)
         steps = [
-            self.critic.step(network, parameters, learner, inputs, targets)
+            self.critic.step(self.network, parameters, learner, inputs, targets)
             for parameters, learner in zip(state.critics, state.critic_states, strict=True)
         ]
         critics, learners, metrics = zip(*steps, strict=True)

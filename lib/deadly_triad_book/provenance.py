@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 VERSIONS = ("numpy", "scipy", "jax", "jaxlib")
+RESULTS = ":(top,exclude)experiments/results"
 
 
 class Provenance:
@@ -19,14 +20,14 @@ class Provenance:
     """
 
     def __init__(self) -> None:
-        self.commit, self.dirty = _git("rev-parse", "HEAD"), bool(_git("status", "--porcelain"))
+        self.commit, self.dirty = _git("rev-parse", "HEAD"), bool(_git("status", "--porcelain", "--", ":/", RESULTS))
         self.begun, self.worked = time.monotonic(), _cpu_seconds()
 
     def record(self, **settings: object) -> dict[str, object]:
         """Settings, versions, date, durations, and what it ran on; no name of the machine.
 
-        `dirty` says whether files differed from the commit, new ones included; `cores` how many the process may use; `threads` how many it
-        has at the end; `cpu_seconds` what it and its children have worked.
+        `dirty` says whether files differed from the commit, new ones included, but for results that earlier runs have left; `cores` how
+        many the process may use; `threads` how many it has at the end; `cpu_seconds` what it and its children have worked.
 
         Args:
             settings: seeds, sizes and whatever else the run was told; they must be JSON.
