@@ -136,6 +136,9 @@ def work(place: Place, run: Run) -> str:
         provenance = Provenance()
     checkpoint, said = place.begun(run.name, ".npz"), place.begun(run.name, ".progress")
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    for path in (place.result(run.name), said):
+        for half in path.parent.glob(f"{path.name}.*.half"):  # of a process that was killed as it wrote
+            half.unlink(missing_ok=True)
     before = read_progress(place, run.name) or {}
     if before.get("commit") != provenance.commit:
         checkpoint.unlink(missing_ok=True)
@@ -169,8 +172,11 @@ def pin() -> None:
     """Keep a worker that has a number to one core: XLA makes as many threads as it sees cores, and they wait for each other busily."""
     from distributed import get_worker
 
-    number = re.search(r"\d+$", str(get_worker().name)) if hasattr(os, "sched_setaffinity") else None
-    if number:
+    try:
+        number = re.search(r"\d+$", str(get_worker().name))
+    except ValueError:  # no worker
+        return
+    if number and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(number[0]) % len(cores)]})
 
@@ -181,12 +187,8 @@ def pin() -> None:
 @contextlib.contextmanager
 def connected(scheduler: str | None, n_workers: int) -> Iterator[Any]:
     """A client of the scheduler at that address, or of one with so many workers that is started here."""
-    import cloudpickle
     import dask
     from distributed import Client, LocalCluster
-
-    # Workers that were started elsewhere do not find this module before it has told them where it is.
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(DASK))
@@ -201,7 +203,21 @@ def connected(scheduler: str | None, n_workers: int) -> Iterator[Any]:
 
 def finish(client: Any, place: Place, runs: list[Run], say: Callable[[str], None], every: float = 60.0) -> None:
     """Have the runs done, and return when none of them runs any more, whether all are done or not."""
-    futures = {run.name: client.submit(work, place, run, key=run.name, priority=-i, pure=False) for i, run in enumerate(runs)}
+
+    def there(folder: str, place: tuple[str, ...], run: tuple[str, Any]) -> str:
+        """What is sent, whole, because scheduler and workers that were started elsewhere do not find this module."""
+        import sys
+
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        import runner
+
+        return runner.work(runner.Place(*place), runner.Run(*run))
+
+    folder, where = str(Path(__file__).parent), tuple(place)
+    futures = {
+        run.name: client.submit(there, folder, where, tuple(run), key=run.name, priority=-i, pure=False) for i, run in enumerate(runs)
+    }
     left, told = dict(futures), time.monotonic()
     while left:
         time.sleep(0.2)
