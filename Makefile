@@ -21,7 +21,7 @@ CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || comman
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book serve lab test lint types unit setup notebooks pages adapters chromium bench experiments experiments-status experiments-worker lock clean
+.PHONY: help book serve lab test lint types unit setup notebooks pages adapters chromium bench experiments experiments-status experiments-tables experiments-worker lock clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -179,6 +179,9 @@ experiments: $(DEVELOPER) $(INSTALLED)  ## run what an experiment has no result 
 
 experiments-status: $(DEVELOPER) $(INSTALLED)  ## say how far the experiments are
 	@$(RUNNER) --status
+
+experiments-tables: $(DEVELOPER) $(INSTALLED)  ## sum their runs up in the tables that chapters read
+	@$(BIN)/python experiments/$(EXPERIMENT)_summary.py
 
 experiments-worker: $(DEVELOPER) $(INSTALLED)  ## as many workers as WORKERS says for the scheduler at SCHEDULER
 	@$(BIN)/dask worker '$(SCHEDULER)' --nworkers $(WORKERS) --nthreads 1 --name $$$$ --memory-limit 0 --no-dashboard --local-directory $(BUILD)/dask

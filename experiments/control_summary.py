@@ -1,0 +1,200 @@
+r"""Tables of the experiments on control, from the files of their runs: what the chapter reads.
+
+    python experiments/control_summary.py            into results/control_*.csv and results/control.json
+
+Statistics as Agarwal et al. 2021 have them (*Deep Reinforcement Learning at the Edge of the Statistical Precipice*): the interquartile mean
+over runs, intervals by a bootstrap that draws the runs of each task with replacement, the probability that a run of one method is above a
+run of another, meaned over tasks. A test holds them to what rliable, their authors' library, makes of the same numbers.
+
+While a sweep runs, only seeds count that every cell of a stage has: what is compared is always balanced, and a column says of how many.
+"""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import control
+import numpy as np
+import pandas as pd
+from deadly_triad_book.provenance import Provenance
+from runner import Place, read_results
+from scipy.stats import trim_mean
+
+RESULTS = Path(__file__).parent / "results"
+REPLICATES, LEVEL, SEED = 5000, 0.95, 0
+REPORTED = ("reporting_64", "ablation", "reporting_256")
+
+
+# --- Statistics ------------------------------------------------------------------------------------------------------
+
+
+def interquartile_mean(scores: np.ndarray) -> Any:
+    """Of scores of shape (..., runs, tasks): the mean of the middle half of all."""
+    return trim_mean(scores.reshape(*scores.shape[:-2], -1), 0.25, axis=-1)
+
+
+def probability_of_improvement(first: np.ndarray, second: np.ndarray) -> Any:
+    """That a run of the first is above one of the second on the same task, a tie counting half; shapes (..., runs, tasks)."""
+    above = first[..., :, None, :] - second[..., None, :, :]
+    return np.mean((np.sign(above) + 1) / 2, axis=(-3, -2, -1))
+
+
+def interval(statistic: Callable[..., Any], *tables: np.ndarray) -> tuple[float, float]:
+    """The middle of the statistic's distribution when the runs of each task in each table are drawn with replacement."""
+    rng = np.random.default_rng(SEED)
+
+    def redraw(table: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(table[None], rng.integers(0, len(table), (REPLICATES, *table.shape)), axis=1)
+
+    low, high = np.quantile(statistic(*map(redraw, tables)), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+# --- Tables ----------------------------------------------------------------------------------------------------------
+
+
+def describe(name: str, result: dict[str, Any]) -> dict[str, Any]:
+    """One row: a run and what it came to."""
+    settings, outcome, made = (result[part] for part in ("settings", "outcome", "provenance"))
+    bins = {key: np.array(row, float) for key, row in outcome["bins"].items()}
+    bound = outcome["largest_reward"] / (1 - control.DISCOUNT)
+    finite = outcome["largest_value"] is not None
+    means = ("alignment", "alignment_current", "accepted", "backtracks", "step_size", "td_error", "mean_diagonal", "row_ratio")
+    return {
+        "stage": name.split("/")[0],
+        "task": settings["task"],
+        "method": settings["method"],
+        "seed": settings["seed"],
+        "steps": settings["steps"],
+        "setting": " ".join(f"{dial} {value:g}" for dial, value in settings.get("dials", {}).items()),
+        "score": control.last_return(result),
+        "largest_reward": outcome["largest_reward"],
+        "value_over_bound": outcome["largest_value"] / bound if finite else np.inf,
+        "above_bound_at": outcome["above_bound_at"],
+        "left_numbers_at": outcome["left_numbers_at"],
+        **{key: float(np.nanmean(bins[key])) if np.isfinite(bins[key]).any() else np.nan for key in means},
+        "largest_eigenvalue": float(np.nanmax(bins["largest_eigenvalue"])) if np.isfinite(bins["largest_eigenvalue"]).any() else np.nan,
+        "seconds": made["seconds"],
+        "cpu_seconds": made["cpu_seconds"],
+        "commit": made["commit"],
+    }
+
+
+def balanced(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of those seeds that every cell of task and method has."""
+    cells = runs.groupby(["task", "method"])["seed"].agg(set)
+    return runs[runs["seed"].isin(set.intersection(*cells))] if len(cells) else runs
+
+
+def table_of(runs: pd.DataFrame, method: str, column: str = "score") -> np.ndarray:
+    """The scores of a method, shape (seeds, tasks)."""
+    return runs[runs["method"] == method].pivot_table(index="seed", columns="task", values=column).to_numpy()
+
+
+def score_rows(stage: str, runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Interquartile means with intervals: for each task, and over tasks in units of the best method's mean on the task."""
+    best = runs.groupby(["task", "method"])["score"].mean().groupby("task").max()
+    runs = runs.assign(unit=runs["score"] / runs["task"].map(best))
+    rows = []
+    for method in dict.fromkeys(runs["method"]):
+        mine = runs[runs["method"] == method]
+        tables = {task: mine[mine["task"] == task][["score"]].to_numpy() for task in dict.fromkeys(mine["task"])}
+        for task, scores in {**tables, "all": table_of(runs, method, "unit")}.items():
+            low, high = interval(interquartile_mean, scores)
+            found = {"iqm": interquartile_mean(scores), "low": low, "high": high, "seeds": len(scores)}
+            rows.append({"stage": stage, "task": task, "method": method, **found})
+    return rows
+
+
+def improvement_rows(stage: str, runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """For each pair of methods, how often a run of the first is above one of the second."""
+    rows = []
+    for first, second in itertools.combinations(dict.fromkeys(runs["method"]), 2):
+        tables = table_of(runs, first), table_of(runs, second)
+        low, high = interval(probability_of_improvement, *tables)
+        found = {"probability": probability_of_improvement(*tables), "low": low, "high": high, "seeds": len(tables[0])}
+        rows.append({"stage": stage, "first": first, "second": second, **found})
+    return rows
+
+
+def curve_rows(stage: str, runs: pd.DataFrame, results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Interquartile means of the evaluations against steps."""
+    rows = []
+    for (task, method), mine in runs.groupby(["task", "method"], sort=False):
+        outcomes = [results[name]["outcome"] for name in mine.index]
+        returns = np.array([[np.mean(row) for row in outcome["returns"]] for outcome in outcomes])
+        for at, scores in zip(outcomes[0]["evaluated"], returns.T, strict=True):
+            low, high = interval(interquartile_mean, scores[:, None])
+            rows.append(
+                {
+                    "stage": stage,
+                    "task": task,
+                    "method": method,
+                    "update": at,
+                    "iqm": interquartile_mean(scores[:, None]),
+                    "low": low,
+                    "high": high,
+                }
+            )
+    return rows
+
+
+def trace_rows(stage: str, runs: pd.DataFrame, results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The medians over seeds of what the theory is about, along the run; infinity where half of them have left the numbers."""
+    kept = ("largest_value", "alignment", "alignment_current", "accepted", "backtracks", "mean_diagonal", "row_ratio", "largest_eigenvalue")
+    rows = []
+    for (task, method), mine in runs.groupby(["task", "method"], sort=False):
+        bins = [results[name]["outcome"]["bins"] for name in mine.index]
+        columns = {key: np.array([row[key] for row in bins], float) for key in kept}
+        columns["largest_value"] = np.nan_to_num(columns["largest_value"], nan=np.inf)
+        for i in range(columns["accepted"].shape[1]):
+            at = {"stage": stage, "task": task, "method": method, "bin": i}
+            rows.append(at | {key: float(np.median(column[:, i])) for key, column in columns.items()})
+    return rows
+
+
+def tuning_rows(stage: str, methods: dict[str, control.Method], results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every setting that was tried, its score, and which was chosen (none before the tuning is complete)."""
+    rows = []
+    for name, tuned in control.judge(stage, methods, results).items():
+        complete = not tuned.missing
+        for dials, score in sorted(tuned.scores.items()):
+            setting = " ".join(f"{dial} {value:g}" for dial, value in methods[name].values(dials).items())
+            rows.append({"stage": stage, "method": name, "setting": setting, "score": score, "chosen": complete and dials == tuned.best})
+    return rows
+
+
+def summarise(results: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    """All tables, by the ends of their names."""
+    runs = pd.DataFrame({name: describe(name, result) for name, result in results.items()}).T.infer_objects()
+    parts: dict[str, list[dict[str, Any]]] = {"scores": [], "improvement": [], "curves": [], "traces": []}
+    for stage in REPORTED:
+        mine = balanced(runs[runs["stage"] == stage]) if len(runs) else runs
+        if len(mine):
+            parts["scores"] += score_rows(stage, mine)
+            parts["improvement"] += improvement_rows(stage, mine)
+            parts["curves"] += curve_rows(stage, mine, results)
+            parts["traces"] += trace_rows(stage, mine, results)
+    tuning = tuning_rows("tuning", control.METHODS, results) + tuning_rows("tuning_plain", control.PLAIN_METHODS, results)
+    return {"runs": runs, "tuning": pd.DataFrame(tuning), **{name: pd.DataFrame(rows) for name, rows in parts.items() if rows}}
+
+
+def main(folder: Path = RESULTS) -> None:
+    """Read the runs, write the tables and what made them."""
+    provenance = Provenance()
+    place = Place(control.__file__, str(folder / "control"), str(folder / "control"), "")
+    results = read_results(place)
+    tables = summarise(results)
+    for name, table in tables.items():
+        table.to_csv(
+            folder / f"control_{name}.csv", index=name == "runs", index_label="run" if name == "runs" else None, float_format="%.5g"
+        )
+    counts = tables["runs"]["stage"].value_counts().to_dict()
+    commits = sorted(set(tables["runs"]["commit"]))
+    worked = round(float(tables["runs"]["cpu_seconds"].sum()))
+    provenance.write(folder / "control.json", runs=counts, commits_of_runs=commits, cpu_seconds_of_runs=worked)
+
+
+if __name__ == "__main__":
+    main()
