@@ -264,6 +264,10 @@ def test_a_result_is_repeated_elsewhere(naps, here):
     naps.write(nap=0.0)
     assert here("--only", "naps/1/") == 0
     assert here("--only", "naps/1/") == 0
+    # Nor is it done again by a worker that is asked once more, as after a kill between the writing and the telling.
+    runner = sys.modules["runner"]
+    place = runner.Place(str(naps.module), str(naps.results), str(naps.results), str(naps.folder / "scratch"))
+    assert runner.work(place, runner.Run("naps/1/seed-0", {"i": 1})) == "naps/1/seed-0"
     assert len(naps.log()) == N_BLOCKS
     there = naps.folder / "again"
     assert here("--only", "naps/1/", "--into", str(there)) == 0
