@@ -129,12 +129,13 @@ def make_cell(
 
 def make_agent(settings: Mapping[str, Any]) -> Any:
     """The agent that the settings of a run describe."""
-    method, hidden = settings["method"], tuple(settings["hidden"])
+    method, hidden = settings.get("of", settings["method"]), tuple(settings["hidden"])
     if "factors" in settings:
         return make_cell(*settings["factors"], settings["chosen"], hidden)
     if method == "Adam":
         return ActorCritic(Adam(settings["dials"]["step"]), activation="sin", hidden=hidden)
-    return (METHODS | PLAIN_METHODS)[method].make(**settings["dials"], hidden=hidden)
+    others = {"activation": settings["activation"]} if "activation" in settings else {}
+    return replace((METHODS | PLAIN_METHODS)[method].make(**settings["dials"], hidden=hidden), **others)
 
 
 # --- Tuning ----------------------------------------------------------------------------------------------------------
@@ -278,11 +279,36 @@ def ablate(results: Results) -> list[Run]:
     ]
 
 
+# What is changed in one method at a time, to see whether it matters.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "PreQN-relu": {"of": "PreQN", "activation": "relu"},
+    "PreQN-tanh": {"of": "PreQN", "activation": "tanh"},
+    "PreQN-every-step": {"of": "PreQN", "update_every": 1},
+    "TD3-every-step": {"of": "TD3", "update_every": 1},
+}
+VARIANT_TASKS = ("HalfCheetah-v5",)
+
+
+def vary(results: Results) -> list[Run]:
+    """The variants, with the settings of the method that they vary."""
+    chosen = choose("tuning", METHODS, results)
+    return [
+        Run(
+            f"variants/{task}/{name}/seed-{seed}",
+            {"task": task, "method": name, **what, "dials": chosen[what["of"]], "hidden": [64, 64], "seed": seed, "steps": LONG},
+        )
+        for seed in REPORTING_SEEDS
+        for task in VARIANT_TASKS
+        for name, what in VARIANTS.items()
+    ]
+
+
 STAGES: dict[str, Callable[[Results], list[Run]]] = {
     "tuning": tune("tuning", METHODS),
     "reporting_64": report(64, METHODS),
     "tuning_plain": tune("tuning_plain", PLAIN_METHODS),
     "ablation": ablate,
+    "variants": vary,
     "reporting_256": report(256, WIDE_METHODS),
 }
 """In the order in which they run."""
@@ -299,7 +325,9 @@ LARGEST = ("largest_value", "residual")
 def run(settings: Mapping[str, Any], checkpoint: Path, progress: Callable[[Iterable[int]], Iterable[int]]) -> dict[str, Any]:
     """Train, and sum up: what the result file holds beside settings and provenance. A run that left the numbers is a result like others."""
     training = TRAININGS[settings["task"]]._replace(n_steps=settings["steps"])
-    training = training._replace(evaluate_every=min(training.evaluate_every, training.n_steps))
+    training = training._replace(
+        evaluate_every=min(training.evaluate_every, training.n_steps), update_every=settings.get("update_every", training.update_every)
+    )
     agent = Probed(make_agent(settings), every=PROBE_EVERY)
     return sum_up(train_on_host(settings["task"], agent, training, settings["seed"], progress=progress, checkpoint=checkpoint))
 

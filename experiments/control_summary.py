@@ -23,7 +23,7 @@ from scipy.stats import trim_mean
 
 RESULTS = Path(__file__).parent / "results"
 REPLICATES, LEVEL, SEED = 5000, 0.95, 0
-REPORTED = ("reporting_64", "ablation", "reporting_256")
+REPORTED = ("reporting_64", "ablation", "variants", "reporting_256")
 
 
 # --- Statistics ------------------------------------------------------------------------------------------------------
@@ -165,6 +165,22 @@ def tuning_rows(stage: str, methods: dict[str, control.Method], results: dict[st
     return rows
 
 
+def library_rows(results: dict[str, Any], library: dict[str, Any]) -> list[dict[str, Any]]:
+    """Mean returns of the library's methods and of ours with the same settings, for each seed, at the updates that both have."""
+    rows = []
+    for result in library.values():
+        settings, outcome = result["settings"], result["outcome"]
+        ours = results.get(f"reporting_64/{settings['task']}/{settings['method']}/seed-{settings['seed']}")
+        if ours is None or ours["settings"]["dials"] != settings["dials"]:
+            continue
+        told = {"library": outcome, "ours": ours["outcome"]}
+        for by, found in told.items():
+            at = {"task": settings["task"], "method": settings["method"], "seed": settings["seed"], "by": by}
+            returns = dict(zip(found["evaluated"], found["returns"], strict=True))
+            rows += [at | {"update": update, "return": float(np.mean(returns[update]))} for update in outcome["evaluated"]]
+    return rows
+
+
 def summarise(results: dict[str, Any]) -> dict[str, pd.DataFrame]:
     """All tables, by the ends of their names."""
     runs = pd.DataFrame({name: describe(name, result) for name, result in results.items()}).T.infer_objects()
@@ -186,6 +202,8 @@ def main(folder: Path = RESULTS) -> None:
     place = Place(control.__file__, str(folder / "control"), str(folder / "control"), "")
     results = read_results(place)
     tables = summarise(results)
+    if library := read_results(Place("", str(folder / "control_sb3"), str(folder / "control_sb3"), "")):
+        tables["library"] = pd.DataFrame(library_rows(results, library))
     for name, table in tables.items():
         table.to_csv(
             folder / f"control_{name}.csv", index=name == "runs", index_label="run" if name == "runs" else None, float_format="%.5g"

@@ -97,7 +97,7 @@ def test_seeds_of_tuning_and_of_reporting_have_nothing_in_common():
     results = play("tuning", PEAKS)[0] | play("tuning_plain", PLAIN_PEAKS)[0]
     seeds = {stage: {run.settings["seed"] for run in declare(results)} for stage, declare in control.STAGES.items()}
     tuning = seeds.pop("tuning") | seeds.pop("tuning_plain")
-    assert set(seeds) == {"reporting_64", "ablation", "reporting_256"}
+    assert set(seeds) == {"reporting_64", "ablation", "variants", "reporting_256"}
     for reporting in seeds.values():
         assert len(reporting) == 5
         assert not reporting & tuning
@@ -105,7 +105,7 @@ def test_seeds_of_tuning_and_of_reporting_have_nothing_in_common():
 
 def test_every_cell_is_there_and_one_seed_of_all_comes_first():
     results = play("tuning", PEAKS)[0] | play("tuning_plain", PLAIN_PEAKS)[0]
-    for stage, n_cells in (("reporting_64", 5 * 5), ("reporting_256", 5 * 3), ("ablation", 3 * 18)):
+    for stage, n_cells in (("reporting_64", 5 * 5), ("reporting_256", 5 * 3), ("ablation", 3 * 18), ("variants", 4)):
         runs = control.STAGES[stage](results)
         assert len({run.name for run in runs}) == len(runs) == 5 * n_cells
         for i in range(5):
@@ -126,6 +126,17 @@ def test_cells_are_what_their_names_say():
         assert isinstance(agent, methods.Normalised) == normalised
         assert (agent.activation, agent.actor_step_size, agent.hidden) == ("sin", 1e-3, (8, 8))
     assert len({control.name_cell(*factors) for factors in control.FACTORS}) == 16
+
+
+def test_a_variant_differs_in_one_thing():
+    results = play("tuning", PEAKS)[0]
+    usual = {run.settings["method"]: run.settings for run in control.STAGES["reporting_64"](results)}
+    for run in control.STAGES["variants"](results):
+        varied = run.settings
+        agent, base = control.make_agent(varied), control.make_agent(usual[varied["of"]])
+        assert varied["steps"] == usual[varied["of"]]["steps"]
+        assert (agent == base) == ("update_every" in varied)
+        assert replace(agent, activation=base.activation) == base
 
 
 def test_methods_are_those_of_the_protocol():

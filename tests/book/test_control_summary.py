@@ -104,6 +104,14 @@ def test_tables_say_what_the_runs_say(results):
     assert set(tuning.index) == set(control.METHODS)
 
 
+def test_the_library_is_compared_with_the_runs_of_the_same_settings_and_seed(results):
+    run = next(run for run in control.STAGES["reporting_64"](results) if run.settings["method"] == "SAC" and run.settings["seed"] == 2)
+    same = {"settings": dict(run.settings), "outcome": {"evaluated": [150_000], "returns": [[3.0, 5.0]]}}
+    other = {"settings": run.settings | {"dials": {"step": 0.5}}, "outcome": same["outcome"]}
+    rows = summary.library_rows(results, {"a": same, "b": other})
+    assert [(row["by"], row["update"], row["return"]) for row in rows] == [("library", 150_000, 4.0), ("ours", 150_000, 12.0)]
+
+
 def test_all_is_written_with_what_made_it(results, tmp_path):
     for name, result in results.items():
         path = tmp_path / "control" / f"{name}.json"
