@@ -2,4 +2,8 @@
 
 from importlib.util import find_spec
 
-collect_ignore = ["tests/package/td3_reference.py", "tests/package/sac_reference.py", *([] if find_spec("torch") else ["lib/deadly_triad/adapters/torch.py"])]
+collect_ignore = [
+    "tests/package/td3_reference.py",
+    "tests/package/sac_reference.py",
+    *([] if find_spec("torch") else ["lib/deadly_triad/adapters/torch.py"]),
+]
