@@ -169,10 +169,11 @@ bench: $(DEVELOPER) $(INSTALLED)  ## measure kernel, solver and update against r
 
 # --- long runs -------------------------------------------------------------------------------------------------------
 
-# EXPERIMENT, STAGE, ONLY, SCHEDULER, RESULTS, INTO and SCRATCH are for the command line; see experiments/README.md.
-EXPERIMENT ?= control
-RUNNER = $(BIN)/python -u experiments/runner.py experiments/$(EXPERIMENT).py $(if $(STAGE),--stage '$(STAGE)') $(if $(ONLY),--only '$(ONLY)') \
-  $(if $(SCHEDULER),--scheduler '$(SCHEDULER)') $(if $(RESULTS),--results '$(RESULTS)') $(if $(INTO),--into '$(INTO)') $(if $(SCRATCH),--scratch '$(SCRATCH)')
+# What they are told, they are told on the command line: EXPERIMENT, STAGE, ONLY, SCHEDULER, RESULTS, INTO, SCRATCH. See experiments/README.md.
+EXPERIMENT := control
+told = $(if $(filter command,$(origin $1)),--$2 '$($1)')
+RUNNER = $(BIN)/python -u experiments/runner.py experiments/$(EXPERIMENT).py $(call told,STAGE,stage) $(call told,ONLY,only) \
+  $(call told,SCHEDULER,scheduler) $(call told,RESULTS,results) $(call told,INTO,into) $(call told,SCRATCH,scratch)
 
 experiments: $(DEVELOPER) $(INSTALLED)  ## run what an experiment has no result of yet (hours; STAGE=tuning, ONLY=Hopper-v5, WORKERS=2, SCHEDULER=tcp://…)
 	@$(RUNNER)
