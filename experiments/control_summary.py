@@ -192,8 +192,8 @@ def summarise(results: dict[str, Any]) -> dict[str, pd.DataFrame]:
             parts["improvement"] += improvement_rows(stage, mine)
             parts["curves"] += curve_rows(stage, mine, results)
             parts["traces"] += trace_rows(stage, mine, results)
-    tuning = tuning_rows("tuning", control.METHODS, results) + tuning_rows("tuning_plain", control.PLAIN_METHODS, results)
-    return {"runs": runs, "tuning": pd.DataFrame(tuning), **{name: pd.DataFrame(rows) for name, rows in parts.items() if rows}}
+    parts["tuning"] = tuning_rows("tuning", control.METHODS, results) + tuning_rows("tuning_plain", control.PLAIN_METHODS, results)
+    return {"runs": runs, **{name: pd.DataFrame(rows) for name, rows in parts.items() if rows}}
 
 
 def main(folder: Path = RESULTS) -> None:
