@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -227,7 +228,7 @@ def here(naps, monkeypatch):
 
 
 def test_a_write_that_fails_half_way_leaves_no_file_and_is_told(naps, here, capsys):
-    """As on a full disk: the system takes the first part and then refuses. Here a limit on the size of files does."""
+    """Where no disk of its own can be had: a limit on the size of files, too, takes the first part and refuses the rest."""
     naps.write(nap=0.0, ballast=3_000_000)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
@@ -243,6 +244,31 @@ def test_a_write_that_fails_half_way_leaves_no_file_and_is_told(naps, here, caps
     assert here() == 0
     assert len(naps.check_all()["2"]["outcome"]["ballast"]) == 3_000_000
     assert naps.log()[n_before:] == []  # all its blocks were in the checkpoint
+
+
+@pytest.fixture
+def small_disk(naps):
+    """The folder of results on a disk of its own, of 64 kB, where that can be had; calling it gives the disk room."""
+    naps.results.mkdir()
+    mount = shutil.which("mount")
+    command = [mount, "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(naps.results)]
+    if not mount or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("a disk of its own takes a Linux that lets this user mount one")
+    yield lambda: subprocess.run([mount, "-o", "remount,size=8m", str(naps.results)], check=True)
+    subprocess.run([shutil.which("umount"), str(naps.results)], check=True)
+
+
+def test_a_full_disk_costs_only_what_has_no_room(naps, here, small_disk, capsys):
+    naps.write(nap=0.0, ballast=3_000_000)
+    assert here() == 1
+    assert "No space left on device" in capsys.readouterr().out
+    assert set(naps.finished()) == {"0", "1", "3"}
+    assert [path.name for path in naps.results.rglob("*") if path.is_file()] == ["seed-0.json"] * 3
+    small_disk()
+    n_before = len(naps.log())
+    assert here() == 0
+    naps.check_all()
+    assert naps.log()[n_before:] == []
 
 
 def test_a_checkpoint_of_another_commit_is_not_used(naps, here):
