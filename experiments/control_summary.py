@@ -11,10 +11,12 @@ While a sweep runs, only seeds count that every cell of a stage has: what is com
 
 import itertools
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import control
+import gymnasium
 import numpy as np
 import pandas as pd
 from deadly_triad_book.provenance import Provenance
@@ -23,6 +25,7 @@ from scipy.stats import trim_mean
 
 RESULTS = Path(__file__).parent / "results"
 REPLICATES, LEVEL, SEED = 5000, 0.95, 0
+RANDOM_EPISODES = 20
 REPORTED = ("reporting_64", "ablation", "variants", "reporting_256")
 
 
@@ -92,10 +95,29 @@ def table_of(runs: pd.DataFrame, method: str, column: str = "score") -> np.ndarr
     return runs[runs["method"] == method].pivot_table(index="seed", columns="task", values=column).to_numpy()
 
 
+@cache
+def random_return(task: str) -> float:
+    """The mean return of random actions, from as many fixed starts as there are episodes."""
+    environment, rng = gymnasium.make(task), np.random.default_rng(SEED)
+    low, high = environment.action_space.low, environment.action_space.high
+    returns = []
+    for episode in range(RANDOM_EPISODES):
+        environment.reset(seed=episode)
+        total = 0.0
+        for _ in range(control.TRAININGS[task].horizon):
+            _, reward, end, cut, _ = environment.step(rng.uniform(low, high).astype(low.dtype))
+            total += float(reward)
+            if end or cut:
+                break
+        returns.append(total)
+    return float(np.mean(returns))
+
+
 def score_rows(stage: str, runs: pd.DataFrame) -> list[dict[str, Any]]:
-    """Interquartile means with intervals: for each task, and over tasks in units of the best method's mean on the task."""
+    """Interquartile means with intervals: for each task, and over tasks, where random actions are 0 and the best method's mean is 1."""
     best = runs.groupby(["task", "method"])["score"].mean().groupby("task").max()
-    runs = runs.assign(unit=runs["score"] / runs["task"].map(best))
+    base = pd.Series({task: random_return(task) for task in best.index})
+    runs = runs.assign(unit=(runs["score"] - runs["task"].map(base)) / runs["task"].map(best - base))
     rows = []
     for method in dict.fromkeys(runs["method"]):
         mine = runs[runs["method"] == method]
