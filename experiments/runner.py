@@ -19,6 +19,7 @@ A checkpoint that another commit has made is not used.
 
 import argparse
 import contextlib
+import fcntl
 import importlib
 import json
 import os
@@ -104,6 +105,15 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Wait until no other process is in here with the same path. A process that dies is out."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def read_results(place: Place) -> dict[str, Any]:
     """All results, by name."""
     return {
@@ -125,17 +135,25 @@ def read_progress(place: Place, name: str) -> dict[str, Any] | None:
 
 
 def work(place: Place, run: Run) -> str:
-    """Do a run and write its result; this is what a worker does."""
+    """Do a run and write its result; this is what a worker does.
+
+    Whose client was killed does not know, and goes on. So a second worker that is asked for the same run waits, and finds the result.
+    """
+    with alone(place.begun(run.name, ".lock")):
+        if not place.result(run.name).exists():
+            do(place, run)
+    return run.name
+
+
+def do(place: Place, run: Run) -> None:
+    """The run itself; see `work`."""
     from deadly_triad_book.provenance import Provenance
 
-    if place.result(run.name).exists():
-        return run.name
     pin()
     module = load(place)
     with contextlib.chdir(ROOT):
         provenance = Provenance()
     checkpoint, said = place.begun(run.name, ".npz"), place.begun(run.name, ".progress")
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     for path in (place.result(run.name), said):
         for half in path.parent.glob(f"{path.name}.*.half"):  # of a process that was killed as it wrote
             half.unlink(missing_ok=True)
@@ -165,7 +183,6 @@ def work(place: Place, run: Run) -> str:
     write_whole(place.result(run.name), json.dumps(record, allow_nan=False) + "\n")
     for leftover in (checkpoint, said, checkpoint.with_name(checkpoint.name + ".unfinished")):
         leftover.unlink(missing_ok=True)
-    return run.name
 
 
 def pin() -> None:
@@ -274,6 +291,7 @@ def sweep(module: Any, place: Place, stages: Iterable[str], only: str, client: A
     def say(text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
+    known = 0
     for stage in stages:
         tried: set[str] = set()
         while True:
@@ -282,7 +300,7 @@ def sweep(module: Any, place: Place, stages: Iterable[str], only: str, client: A
             except ValueError as reason:
                 say(f"{stage} cannot run: {reason}")
                 return False
-            lacking = missing(place, runs)
+            lacking, known = missing(place, runs), known + len(runs)
             say(f"{stage}: {len(runs) - len(lacking)} of {len(runs)} done")
             if not lacking:
                 break
@@ -293,7 +311,9 @@ def sweep(module: Any, place: Place, stages: Iterable[str], only: str, client: A
             fresh = [run for run in lacking if run.name not in tried]
             tried |= {run.name for run in fresh}
             finish(client, place, fresh, say)
-    return True
+    if not known:
+        say(f"no run has {only!r} in its name")
+    return known > 0
 
 
 def main(arguments: list[str]) -> int:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -98,7 +99,7 @@ class Naps:
         }
         assert all(result["settings"] == {"i": int(name)} for name, result in found.items())
         leftovers = [path for folder in (self.results, self.folder / "scratch") for path in folder.rglob("*") if path.is_file()]
-        assert all(path.name == "seed-0.json" for path in leftovers), leftovers
+        assert all(path.name in ("seed-0.json", "seed-0.lock") for path in leftovers), leftovers
         return found
 
 
@@ -283,7 +284,7 @@ def test_a_checkpoint_of_another_commit_is_not_used(naps, here):
     assert result["outcome"]["sum"] == 1 + 10 * sum(range(N_BLOCKS))
     assert result["provenance"]["attempts"] == 1
     assert result["provenance"]["seconds"] < 50
-    assert list(begun.iterdir()) == []
+    assert [path.name for path in begun.iterdir()] == ["seed-0.lock"]
 
 
 def test_a_result_is_repeated_elsewhere(naps, here):
@@ -300,6 +301,31 @@ def test_a_result_is_repeated_elsewhere(naps, here):
     assert len(naps.log()) == 2 * N_BLOCKS
     first, second = (json.loads(path.read_text()) for folder in (naps.results, there) for path in folder.rglob("*.json"))
     assert first["outcome"] == second["outcome"]
+
+
+def test_two_workers_do_not_do_one_run_at_once(naps, here):
+    """As when a client was killed whose worker goes on, and another client asks for the same run."""
+    naps.write(nap=0.0)
+    assert here("--only", "naps/1/") == 0
+    runner = sys.modules["runner"]
+    place = runner.Place(str(naps.module), str(naps.results), str(naps.results), str(naps.folder / "scratch"))
+    n_before = len(naps.log())
+    waiting = [threading.Thread(target=runner.work, args=(place, runner.Run(f"naps/{i}/seed-0", {"i": i}))) for i in (0, 2)]
+    with runner.alone(place.begun("naps/0/seed-0", ".lock")), runner.alone(place.begun("naps/2/seed-0", ".lock")):
+        for thread in waiting:
+            thread.start()
+        time.sleep(0.5)
+        assert len(naps.log()) == n_before
+        runner.write_whole(place.result("naps/0/seed-0"), "{}")
+    for thread in waiting:
+        thread.join()
+    assert [(i, block) for _, i, block in naps.log()[n_before:]] == [(2, block) for block in range(N_BLOCKS)]
+
+
+def test_a_name_that_no_run_has_is_no_success(naps, here, capsys):
+    naps.write(nap=0.0)
+    assert here("--only", "nap/1/") == 1
+    assert "no run has 'nap/1/' in its name" in capsys.readouterr().out
 
 
 def test_an_unknown_stage_is_refused(naps, here, capsys):
