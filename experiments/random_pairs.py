@@ -6,7 +6,7 @@ episode ended there. A time limit does not end it. Everything is stored in 16 bi
 
     python experiments/random_pairs.py           into results/random_pairs.npz, with a table of what is in it in random_pairs.csv
 
-It needs gymnasium and mujoco (`pip install gymnasium mujoco`); whoever only reads the result does not.
+It needs gymnasium and mujoco (`pip install 'gymnasium[mujoco]'`); whoever only reads the result does not.
 """
 
 from pathlib import Path
