@@ -26,8 +26,10 @@ A cell says "yes" if its interval lies on the claimed side, "no" if it lies on t
 initialisation and a normalisation if at least 95 % of its cells say yes, *fails* if at least half say no, else it holds *in part*.
 
     python experiments/kernel_study.py            the measures into results/kernel_study.npz, the verdicts into kernel_study.csv
+    python experiments/kernel_study.py --judge    the verdicts again, from the measures
 """
 
+import argparse
 import itertools
 from collections.abc import Callable
 from functools import cache
@@ -201,7 +203,7 @@ def evidence(found: np.ndarray, claim: str) -> np.ndarray:
         found: measures of one make and kind of inputs, shape (tasks, activations, widths, depths, seeds, measures).
         claim: one of `CLAIMS`.
     """
-    quantity = next(i for word, i in {"off-diag": 2, "row": 1, "diag": 0}.items() if word in claim)
+    quantity = next(i for word, i in {"off-diagonal": 2, "row ratio": 1, "diagonal": 0}.items() if word in claim)
     logs = np.log(found[..., quantity].astype(float))
     if "est " in claim:
         relu, tanh, sin = np.moveaxis(logs, 1, 0)
@@ -237,22 +239,33 @@ def verdict(yes: int, no: int, cells: int) -> str:
     return "fails" if no >= 0.5 * cells else "in part"
 
 
-def main() -> None:
-    """Run every cell, judge every claim, and write both with their provenance."""
-    provenance = Provenance()
-    shapes = list(itertools.product(TASKS, WIDTHS, DEPTHS))
-    found = np.stack([run_shape(*shape) for shape in tqdm(shapes)])
-    # Axes: task, inputs, make, activation, width, depth, seed, measure.
-    found = np.moveaxis(found.reshape(len(TASKS), len(WIDTHS), len(DEPTHS), *found.shape[1:]), (1, 2), (4, 5))
+def judge(found: np.ndarray) -> pd.DataFrame:
+    """Every claim under every make and kind of inputs."""
     rows = []
     for (m, make), (i, inputs), claim in itertools.product(enumerate(MAKES), enumerate(INPUTS), CLAIMS):
         yes, no, cells = counts(found[:, i, m], claim)
         rows.append(
             {"make": make, "inputs": inputs, "claim": claim, "yes": yes, "no": no, "cells": cells, "verdict": verdict(yes, no, cells)}
         )
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Run every cell, judge every claim, and write both with their provenance."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--judge", action="store_true", help="only judge the measures that are there")
+    if parser.parse_args().judge:
+        with np.load(RESULTS / "kernel_study.npz") as file:
+            judge(file["measures"]).to_csv(RESULTS / "kernel_study.csv", index=False)
+        return
+    provenance = Provenance()
+    shapes = list(itertools.product(TASKS, WIDTHS, DEPTHS))
+    found = np.stack([run_shape(*shape) for shape in tqdm(shapes)])
+    # Axes: task, inputs, make, activation, width, depth, seed, measure.
+    found = np.moveaxis(found.reshape(len(TASKS), len(WIDTHS), len(DEPTHS), *found.shape[1:]), (1, 2), (4, 5))
     RESULTS.mkdir(exist_ok=True)
     np.savez_compressed(RESULTS / "kernel_study.npz", measures=found)
-    pd.DataFrame(rows).to_csv(RESULTS / "kernel_study.csv", index=False)
+    judge(found).to_csv(RESULTS / "kernel_study.csv", index=False)
     axes = {
         "task": TASKS, "inputs": INPUTS, "make": MAKES, "activation": ACTIVATIONS, "width": WIDTHS, "depth": DEPTHS,
         "seed": list(SEEDS), "measure": MEASURES,
