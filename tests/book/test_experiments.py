@@ -95,9 +95,8 @@ def test_the_committed_pairs_are_those_of_the_tasks():
                 reach = np.abs(actions).max()
                 assert np.all(np.abs(drawn.mean(axis=0)) < 4 * reach / np.sqrt(3 * len(drawn)))
                 assert np.all(np.abs(drawn.var(axis=0) / (reach**2 / 3) - 1) < 4 * np.sqrt(0.8 / len(drawn)))
-            # The next observation follows on its own: it is nearer than that of another pair.
-            own, other = (np.linalg.norm(here.astype(float) - np.roll(ahead, shift, axis=0).astype(float), axis=1) for shift in (0, 1))
-            assert np.mean(own < other) > 0.6
+            # The next observation belongs to its own: a place moves little in a step.
+            assert np.corrcoef(here[:, 0].astype(float), ahead[:, 0].astype(float))[0, 1] > 0.95
 
 
 @pytest.mark.parametrize("architecture", ["plain", "layernorm", "residual"])
