@@ -401,6 +401,122 @@ def relu_lost() -> float:
     return sum(fates) / len(fates)
 
 
+# --- Kernels in practice ---------------------------------------------------------------------------------------------
+
+STUDIES = Path(__file__).parents[2] / "experiments" / "results"
+MAKES = ("pytorch", "glorot", "he", "lecun", "layernorm", "residual")
+
+
+@cache
+def pairs_spread(task: str) -> tuple[float, float]:
+    """Least and largest standard deviation of an observation of the committed pairs, among those that vary."""
+    with np.load(STUDIES / "random_pairs.npz") as file:
+        rows = file[f"{task}/observations"].astype(float)
+    found = sorted(sqrt(sum((x - sum(column) / len(column)) ** 2 for x in column) / len(column)) for column in rows.T.tolist())
+    return next(spread for spread in found if spread > 0), found[-1]
+
+
+@cache
+def relu_kernel() -> np.ndarray:
+    """The kernel of the chapter's network on the walker's pairs, from the whole Jacobian by automatic differentiation."""
+    with np.load(STUDIES / "random_pairs.npz") as file:
+        x = np.hstack([file["Walker2d-v5/observations"], file["Walker2d-v5/actions"]])[:256].astype(np.float32)
+    sizes, theta = [x.shape[1], 64, 64, 1], []
+    for key, n, m in zip(jax.random.split(jax.random.key(0), 3), sizes[:-1], sizes[1:], strict=True):
+        weight, bias = jax.random.split(key)
+        theta.append([jax.random.uniform(k, shape, np.float32, -(n**-0.5), n**-0.5) for k, shape in ((weight, (n, m)), (bias, (m,)))])
+
+    def value(theta: list, row: jax.Array) -> jax.Array:
+        for W, b in theta[:-1]:
+            row = jax.nn.relu(row @ W + b)
+        return (row @ theta[-1][0] + theta[-1][1])[0]
+
+    J = np.hstack([np.reshape(leaf, (256, -1)) for leaf in jax.tree.leaves(jax.vmap(jax.grad(value), (None, 0))(theta, x))]).astype(float)
+    return J @ J.T
+
+
+def relu_ratio() -> float:
+    K = np.abs(relu_kernel())
+    return float(np.mean([(row.sum() - row[i]) / (256 * row[i]) for i, row in enumerate(K)]))
+
+
+@cache
+def kernel_cells(make: str, kind: str, claim: str) -> tuple[int, int, int]:
+    """Cells that say yes, that say no, and all, one at a time."""
+    measures = np.load(STUDIES / "kernel_study.npz")["measures"][:, ("raw", "normalised").index(kind), MAKES.index(make)].astype(float)
+    quantity, question = claim.split(": ")
+    values = np.log(measures[..., {"diagonal": 0, "row ratio": 1, "off-diagonals": 2}[quantity]])
+    samples = []
+    if question in ("relu largest", "sin smallest"):
+        for task, width, depth in product(range(5), range(5), range(4)):
+            relu, tanh, sine = values[task, :, width, depth]
+            samples.append(
+                [a - max(b, c) if question == "relu largest" else min(a, b) - c for a, b, c in zip(relu, tanh, sine, strict=True)]
+            )
+    else:
+        by_width, x = "width" in question, range(5) if "width" in question else range(4)
+        for task, activation, other in product(range(5), range(3), range(4 if by_width else 5)):
+            lines = values[task, activation, :, other] if by_width else values[task, activation, other]
+            slopes = np.polyfit(x, lines, 1)[0]
+            samples.append(-slopes if question == "falls with depth" else slopes)
+    yes = no = 0
+    for sample in np.array(samples):
+        # The 97.5 % point of Student's distribution with nine degrees of freedom, from a table.
+        middle, reach = sample.mean(), 2.262157163 * sqrt(sum((sample - sample.mean()) ** 2) / 90)
+        low, high = middle - reach, middle + reach
+        inner, outer = (-log(1.05), log(1.05)) if question == "no trend in width" else (0, np.inf)
+        yes += inner < low and high < outer
+        no += (low > outer or high < inner) if question == "no trend in width" else high < 0
+    return yes, no, len(samples)
+
+
+CLAIMS = (
+    "diagonal: relu largest", "row ratio: relu largest", "off-diagonals: sin smallest", "row ratio: sin smallest",
+    "diagonal: grows with width", "diagonal: falls with depth", "row ratio: grows with depth", "row ratio: no trend in width",
+)  # fmt: skip
+
+
+def claims_everywhere() -> int:
+    def holds(make: str, kind: str, claim: str) -> bool:
+        yes, _, cells = kernel_cells(make, kind, claim)
+        return 20 * yes >= 19 * cells
+
+    return sum(all(holds(*where, claim) for where in product(MAKES[:4], ("raw", "normalised"))) for claim in CLAIMS)
+
+
+def mean_ratio(make: str) -> float:
+    """Of relu on raw observations, geometric."""
+    values = np.load(STUDIES / "kernel_study.npz")["measures"][:, 0, MAKES.index(make), 0, ..., 1].astype(float)
+    return float(np.prod(values.ravel() ** (1 / values.size)))
+
+
+@cache
+def learners(targets: str) -> list[dict[str, str]]:
+    with (STUDIES / "kernel_training.csv").open() as file:
+        return [row for row in csv.DictReader(file) if row["targets"] == targets]
+
+
+def lost(architecture: str = "", *activations: str, targets: str = "moving") -> int:
+    return sum(
+        row["left"] == "True"
+        for row in learners(targets)
+        if row["architecture"].startswith(architecture) and (not activations or row["activation"] in activations)
+    )
+
+
+def middle_sin(column: str, targets: str) -> float:
+    rows = [row for row in learners(targets) if (row["architecture"], row["activation"]) == ("plain", "sin")]
+    values = sorted(float(row[column]) for row in rows)
+    return (values[24] + values[25]) / 2
+
+
+def fates_in_order(column: str, *same: str) -> float:
+    """Share of pairs of runs, one that left and one that stayed, that the column orders with the first above, pair by pair."""
+    rows = [(row["left"] == "True", float(row[column]), [row[name] for name in same]) for row in learners("moving")]
+    pairs = [(x > y) + 0.5 * (x == y) for bad, x, a in rows if bad for worse, y, b in rows if not worse and a == b]
+    return sum(pairs) / len(pairs)
+
+
 # --- Two states, the corridor ----------------------------------------------------------------------------------------
 
 CORRIDOR_DISCOUNT = 0.9
@@ -1143,6 +1259,51 @@ EXPECTED: dict[str, Expectation] = {
     "ch10-following-rate": (following_rate, 1e-7),  # a root of a spectral radius
     "ch10-plain-unstable": (lambda: unstable_networks(normalise=False), 0.06),  # other random numbers
     "ch10-layernorm-stable": (lambda: 120 - unstable_networks(normalise=True), 0.03),
+    # float32 gradients, of the chapter and here.
+    "ch11-own-diagonal": (lambda: float(np.trace(relu_kernel()) / 256), 1e-5),
+    "ch11-own-ratio": (relu_ratio, 1e-5),
+    # The table has six digits.
+    "ch11-walker-least": (lambda: pairs_spread("Walker2d-v5")[0], 1e-5),
+    "ch11-walker-spread": (lambda: pairs_spread("Walker2d-v5")[1], 1e-5),
+    "ch11-everywhere": claims_everywhere,
+    "ch11-diagonal-pytorch": lambda: kernel_cells("pytorch", "raw", "diagonal: relu largest")[0],
+    "ch11-diagonal-he": lambda: kernel_cells("he", "raw", "diagonal: relu largest")[0],
+    "ch11-diagonal-norm": lambda: kernel_cells("pytorch", "normalised", "diagonal: relu largest")[1],
+    "ch11-falls-pytorch": lambda: kernel_cells("pytorch", "raw", "diagonal: falls with depth")[0],
+    "ch11-falls-he": lambda: kernel_cells("he", "raw", "diagonal: falls with depth")[1],
+    "ch11-falls-residual": lambda: kernel_cells("residual", "raw", "diagonal: falls with depth")[1],
+    "ch11-falls-layernorm": lambda: kernel_cells("layernorm", "raw", "diagonal: falls with depth")[1],
+    "ch11-ratio-relu": lambda: kernel_cells("pytorch", "raw", "row ratio: relu largest")[0],
+    "ch11-ratio-relu-glorot": lambda: kernel_cells("glorot", "raw", "row ratio: relu largest")[0],
+    "ch11-ratio-sin": lambda: kernel_cells("pytorch", "raw", "row ratio: sin smallest")[0],
+    "ch11-ratio-sin-glorot": lambda: kernel_cells("glorot", "normalised", "row ratio: sin smallest")[0],
+    "ch11-off-pytorch": lambda: kernel_cells("pytorch", "raw", "off-diagonals: sin smallest")[0],
+    "ch11-deeper-pytorch": lambda: kernel_cells("pytorch", "raw", "row ratio: grows with depth")[0],
+    "ch11-deeper-he": lambda: kernel_cells("he", "raw", "row ratio: grows with depth")[1],
+    "ch11-trend-pytorch": lambda: kernel_cells("pytorch", "raw", "row ratio: no trend in width")[1],
+    "ch11-ratio-plain": lambda: mean_ratio("pytorch"),
+    "ch11-ratio-layernorm": lambda: mean_ratio("layernorm"),
+    "ch11-ratio-residual": lambda: mean_ratio("residual"),
+    "ch11-left-moving": lost,
+    "ch11-left-fixed": lambda: lost(targets="fixed"),
+    "ch11-left-relu": lambda: lost("plain", "relu"),
+    "ch11-left-plain-others": lambda: lost("plain", "tanh", "sin"),
+    "ch11-left-residual-others": lambda: lost("residual", "tanh", "sin"),
+    "ch11-left-layernorm": lambda: lost("layernorm"),
+    "ch11-sin-birth": lambda: middle_sin("diagonal 0", "moving"),
+    "ch11-sin-end": lambda: middle_sin("diagonal 1000", "moving"),
+    "ch11-sin-fixed": lambda: middle_sin("diagonal 1000", "fixed"),
+    "ch11-sin-ratio-birth": lambda: middle_sin("row ratio 0", "moving"),
+    "ch11-sin-ratio-end": lambda: middle_sin("row ratio 1000", "moving"),
+    "ch11-sin-cosine": lambda: middle_sin("cosine 1000", "fixed"),
+    "ch11-order-ratio": lambda: fates_in_order("row ratio 0"),
+    "ch11-order-growth": lambda: fates_in_order("growth"),
+    "ch11-order-diagonal": lambda: fates_in_order("diagonal 0"),
+    "ch11-order-ratio-task": lambda: fates_in_order("row ratio 0", "task", "inputs"),
+    "ch11-order-growth-task": lambda: fates_in_order("growth", "task", "inputs"),
+    "ch11-order-ratio-network": lambda: fates_in_order("row ratio 0", "architecture", "activation"),
+    "ch11-order-growth-network": lambda: fates_in_order("growth", "architecture", "activation"),
+    "ch11-grows-stayed": lambda: np.mean([float(row["growth"]) > 0 for row in learners("moving") if row["left"] == "False"]).item(),
     "speed-delayed-least": lambda: min(wide_updates("JAX TD3, both with a delayed actor")),
     "speed-delayed-most": lambda: max(wide_updates("JAX TD3, both with a delayed actor")),
     "speed-plain-least": lambda: min(wide_updates("JAX TD3")),

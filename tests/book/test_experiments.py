@@ -14,6 +14,8 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from deadly_triad.networks import init_mlp
+from deadly_triad.ntk import kernel_factors
 from deadly_triad_book.provenance import Provenance
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -77,6 +79,94 @@ def test_the_agents_begin_again_as_they_did():
         pendulum = load("preqn_pendulum")
         again = pendulum.outcomes("PreQN", "relu", range(2), pendulum.TRAINING._replace(n_steps=1))
     np.testing.assert_allclose(again["first_error"], table["first_error"][:2], rtol=1e-3)
+
+
+def test_the_committed_pairs_are_those_of_the_tasks():
+    contents = pd.read_csv(RESULTS / "random_pairs.csv", index_col="task")
+    assert (RESULTS / "random_pairs.npz").stat().st_size < 500_000
+    with np.load(RESULTS / "random_pairs.npz") as file:
+        for task, row in contents.iterrows():
+            here, ahead = file[f"{task}/observations"], file[f"{task}/next_observations"]
+            actions, after = file[f"{task}/actions"], file[f"{task}/next_actions"]
+            assert here.shape == ahead.shape == (1000, row["observation"])
+            assert actions.shape == after.shape == (1000, row["action"])
+            assert all(np.isfinite(file[f"{task}/{name}"]).all() for name in ("observations", "next_observations", "rewards"))
+            assert file[f"{task}/ends"].sum() == row["ends"]
+            # Uniform: mean 0 and variance a third of the square of the box's reach, to four standard errors.
+            for drawn in (actions.astype(float), after.astype(float)):
+                reach = np.abs(actions).max()
+                assert np.all(np.abs(drawn.mean(axis=0)) < 4 * reach / np.sqrt(3 * len(drawn)))
+                assert np.all(np.abs(drawn.var(axis=0) / (reach**2 / 3) - 1) < 4 * np.sqrt(0.8 / len(drawn)))
+            # The next observation belongs to its own: a place moves little in a step.
+            assert np.corrcoef(here[:, 0].astype(float), ahead[:, 0].astype(float))[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("architecture", ["plain", "layernorm", "residual"])
+@pytest.mark.parametrize("name", ["relu", "tanh", "sin"])
+def test_the_fast_kernel_is_that_of_the_package(architecture, name):
+    study = load("kernel_study")
+    with jax.enable_x64(True):
+        layers = [layer._replace(bias=layer.bias + 0.1) for layer in init_mlp(jax.random.key(3), [5, 8, 8, 8, 1], "he")]
+        inputs = np.random.default_rng(0).standard_normal((9, 5))
+        exact = kernel_factors(study.network(architecture, name), layers, inputs)
+        fast = study.kernel(architecture, name, jax.device_get(layers), inputs)
+        np.testing.assert_allclose(fast, exact.kernel(), rtol=1e-6 if name == "sin" else 1e-10, atol=1e-10)
+        across = study.kernel(architecture, name, jax.device_get(layers), inputs[:4], inputs[4:])
+        np.testing.assert_allclose(across, fast[:4, 4:], rtol=1e-10)
+        if architecture != "plain":
+            assert np.abs(fast - study.kernel("plain", name, jax.device_get(layers), inputs)).max() > 0.01 * fast.max()
+
+
+def test_the_architecture_study_comes_out_again():
+    study = load("kernel_study")
+    committed = np.load(RESULTS / "kernel_study.npz")["measures"]
+    axes = json.loads((RESULTS / "kernel_study.json").read_text())["axes"]
+    assert committed.shape == tuple(len(values) for values in axes.values())
+    assert axes["make"] == list(study.MAKES)
+    again = study.run_shape("Walker2d-v5", 64, 2, range(2))
+    here = committed[4, :, :, :, 1, 1, :2]
+    np.testing.assert_allclose(again[..., :3], here[..., :3], rtol=1e-4)
+    # The growth is the largest of 64 real parts, most of them small beside 1.
+    np.testing.assert_allclose(again[..., 3], here[..., 3], atol=1e-4)
+
+
+def test_the_verdicts_are_those_of_the_measures():
+    study = load("kernel_study")
+    with np.load(RESULTS / "kernel_study.npz") as file:
+        pd.testing.assert_frame_equal(study.judge(file["measures"]), pd.read_csv(RESULTS / "kernel_study.csv"))
+
+
+def test_a_claim_is_judged_by_what_it_says():
+    """Made-up measures in which every claim is true, and each in turn is made false."""
+    study = load("kernel_study")
+    width, depth = np.log2(study.WIDTHS)[:, None, None], np.array(study.DEPTHS, float)[:, None]
+    noise = 1e-3 * np.random.default_rng(0).standard_normal((5, 3, 5, 4, 10, 4))
+    level = np.array([2.0, 1.0, 0.0])[:, None, None, None]
+    logs = np.stack([level + width - depth, level + 0.5 * depth + 0 * width, *[level + 0 * (width + depth)] * 2], -1)
+    measures = np.exp(logs + noise)
+    assert [study.verdict(*study.counts(measures, claim)) for claim in study.CLAIMS] == ["holds"] * 8
+    turned = np.exp(-logs + noise)
+    assert [study.verdict(*study.counts(turned, claim)) for claim in study.CLAIMS[:7]] == ["fails"] * 7
+    measures[..., 1] *= np.exp(0.2 * width)
+    assert study.verdict(*study.counts(measures, study.CLAIMS[7])) == "fails"
+    # Noise alone is evidence of nothing.
+    alike = np.exp(np.random.default_rng(1).standard_normal((5, 3, 5, 4, 10, 4)))
+    assert study.verdict(*study.counts(alike, "the diagonal grows with width")) == "in part"
+
+
+def test_the_learners_begin_again_as_they_did():
+    training = load("kernel_training")
+    table = pd.read_csv(RESULTS / "kernel_training.csv")
+    assert len(table) == 900
+    with jax.enable_x64(False):
+        again = training.runs("Hopper-v5", "raw", "layernorm", "tanh", False, range(2), n_blocks=0)
+    made = again.columns[:5]
+    rows = table.merge(again[[*made, "seed"]]).sort_values("seed")
+    assert len(rows) == 2
+    for name in ("diagonal 0", "row ratio 0"):
+        np.testing.assert_allclose(again[name], rows[name], rtol=1e-3)
+    np.testing.assert_allclose(again["growth"], rows["growth"], atol=1e-4)
+    assert (table["left"] == ~(table["largest over bound"] <= 1)).all()
 
 
 def test_provenance_names_the_commit_of_the_start_and_the_settings(tmp_path):
