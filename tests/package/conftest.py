@@ -21,8 +21,11 @@ jaxtyping.install_import_hook(MODULES, "beartype.beartype(conf=beartype.Beartype
 
 # One switch for the whole process (see `deadly_triad.networks`): tests of exact statements need it, tests of float32 ask for float32.
 jax.config.update("jax_enable_x64", True)
-# What is compiled here runs once, on little: most of the time would go into making it fast.
+# What is compiled here runs once, on little: most of the time would go into making it fast. The older way to emit loops takes half as
+# long to compile; a jaxlib that has it no more (0.12) would stop at the flag.
 jax.config.update("jax_disable_most_optimizations", True)
+if jax.__version_info__ < (0, 11):
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
 
 settings.register_profile("package", deadline=None, max_examples=50, derandomize="CI" in os.environ)
 settings.load_profile("package")
