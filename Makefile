@@ -13,7 +13,7 @@ READY := $(BUILD)/.ready
 SERVE := $(BUILD)/serve
 
 PACKAGE := $(shell find lib -name '*.py' -o -name '*.mplstyle' -o -name 'py.typed')
-MEASURED := $(wildcard benchmarks/results/* experiments/results/*)
+MEASURED := $(wildcard benchmarks/results/*.* experiments/results/*.*)
 CONTENT := $(wildcard *.md appendices/*.md chapters/*.ipynb) _config.yml _toc.yml references.bib $(shell find _static -type f)
 WORKERS ?= 2
 PORT ?= 8000
