@@ -221,9 +221,10 @@ READY_MADE = [word for name in (".reader", ".developer", ".installed") for word 
 @pytest.mark.parametrize("name", ["a book (ü), c++ & co's #1"])
 def test_the_book_is_built_in_an_odd_folder(tmp_path, plain, make, checkout, book, name):
     folder = checkout(tmp_path / name)
-    shutil.rmtree(folder / "chapters")
-    for path in (folder / "experiments" / "results").iterdir():
-        path.unlink()
+    results = folder / "experiments" / "results"
+    for others in (folder / "chapters", results):
+        shutil.rmtree(others)
+    results.mkdir()
     book(folder, "print('made in an odd folder')")
     (folder / ".venv").symlink_to(sys.prefix)
     ran = make(*READY_MADE, "book", folder=folder, environment=plain)
