@@ -13,9 +13,9 @@ entropy term of SAC), the spectrum is that of a critic on its own. Critics of th
 replay buffer holds them. Of the smoothing noise of TD3 nothing is drawn, of the policy of SAC one action for each target.
 
 **The step.** Adam multiplies each gradient by $1 / (\sqrt v + \epsilon)$ with its second moments $v$. These are passed on as `scales`, so
-that the kernel is that of its update and its own step size can be compared with an eigenvalue; momentum and the clipping of gradients
-and errors are left out. A factor 2 is there where the loss of the method has it (TD3, DDPG). **The target network** counts as targets
-that are held: for as many updates as the library says, or as one over the rate at which it follows.
+that the kernel is that of its update and its own step size can be compared with an eigenvalue. Its momentum is taken to be 0.9; the
+clipping of gradients and errors is left out. A factor 2 is there where the loss of the method has it (TD3, DDPG). **The target network**
+counts as targets that are held: for as many updates as the library says, or as one over the rate at which it follows.
 
 `read_zip` reads a saved agent without stable-baselines3, from its weights and the readable part of its settings: nothing is unpickled.
 """
@@ -394,6 +394,7 @@ def _step(agent: Sb3Agent, index: int, step_size: float | None) -> dict[str, Any
     counted = 2.0 if agent.kind == "TD3" else 1.0
     return {
         "step_size": counted * agent.learning_rate,
+        "momentum": 0.9,
         "scales": jax.tree.map(lambda v: 1 / (jnp.sqrt(v) + 1e-8), agent.moments[index]),
     }
 
