@@ -24,7 +24,16 @@ from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract  # type: igno
 from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook  # type: ignore[import-untyped]
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-COMPUTED_WITH = ("lib/**/*.py", "requirements-book.lock", "experiments/results/*.*", "benchmarks/results/*.*")
+IMPORTED = ("drawings", "numbers", "style")
+"""The modules of this package that chapters import; the others are for the build, and change nothing that a cell computes."""
+
+COMPUTED_WITH = (
+    "lib/deadly_triad/**/*.py",
+    *(f"lib/deadly_triad_book/{name}.py" for name in IMPORTED),
+    "requirements-book.lock",
+    "experiments/results/*.*",
+    "benchmarks/results/*.*",
+)
 LINKED = ("experiments", "benchmarks")
 """Folders that a chapter reads by a path relative to its own."""
 

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from deadly_triad_book.execution import IMPORTED
 
 FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?^ {0,3}\1[`~]*[ \t]*$", re.DOTALL | re.MULTILINE)
 DIRECTIVE = re.compile(
@@ -59,6 +60,11 @@ def test_open_code_is_short(source):
         if len(cell.source.strip().split("\n")) > 15 and not FOLDED & set(cell.metadata.get("tags", []))
     ]
     assert not long, f"more than 15 lines and not folded, the cells that begin with {long}"
+
+
+def test_what_a_page_imports_of_the_book_s_package_is_known_to_change_its_numbers(source):
+    for cell in source.code:
+        assert set(re.findall(r"\bdeadly_triad_book\.(\w+)", cell.source)) <= set(IMPORTED)
 
 
 def test_figures_have_words(source):
