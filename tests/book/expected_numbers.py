@@ -10,11 +10,13 @@ say), the entry is a pair of the function and a relative tolerance, with a comme
 
 import csv
 import json
+import statistics
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise, product
 from math import ceil, cos, exp, log, sin, sqrt
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -518,6 +520,86 @@ def fates_in_order(column: str, *same: str) -> float:
 
 
 # --- Two states, the corridor ----------------------------------------------------------------------------------------
+
+
+def control_files(stage: str = "") -> list[dict[str, Any]]:
+    """The files of the runs on control, one a run: the tables of chapter 12 are made of them."""
+    files = (json.loads(path.read_text()) for path in sorted((STUDIES / "control").rglob("*.json")))
+    return [file for file in files if file["name"].startswith(stage)]
+
+
+def control_score(file: dict[str, Any]) -> float:
+    """The mean return of the evaluations in the last quarter."""
+    late = [
+        row
+        for at, row in zip(file["outcome"]["evaluated"], file["outcome"]["returns"], strict=True)
+        if at > 0.75 * file["settings"]["steps"]
+    ]
+    return sum(map(sum, late)) / sum(map(len, late))
+
+
+@cache
+def control_units() -> dict[tuple[str, str], float]:
+    """By method and setting, the tuning score: mean over seeds in units of the task's best setting, meaned over tasks."""
+    scores: dict[str, dict[tuple[str, str], list[float]]] = {}
+    for file in control_files("tuning/"):
+        _, task, method, setting, _ = file["name"].split("/")
+        scores.setdefault(task, {}).setdefault((method, setting), []).append(control_score(file))
+    means = {task: {key: sum(row) / len(row) for key, row in rows.items()} for task, rows in scores.items()}
+    keys = next(iter(means.values()))
+    return {key: sum(rows[key] / max(rows.values()) for rows in means.values()) / len(means) for key in keys}
+
+
+def control_chosen(method: str) -> tuple[str, float]:
+    """The setting of a method with the largest tuning score, and that score."""
+    return max(((setting, score) for (name, setting), score in control_units().items() if name == method), key=lambda pair: pair[1])
+
+
+def over_bound(file: dict[str, Any]) -> float:
+    """The largest value of a run in units of its bound."""
+    return file["outcome"]["largest_value"] * (1 - 0.99) / file["outcome"]["largest_reward"]
+
+
+def of_method(*methods: str, stage: str = "") -> list[dict[str, Any]]:
+    """The runs of some methods."""
+    return [file for file in control_files(stage) if file["settings"]["method"] in methods]
+
+
+def with_chosen(method: str, stage: str = "", task: str = "") -> list[dict[str, Any]]:
+    """The runs of a method with the settings that tuning chose."""
+    setting = control_chosen(method)[0]
+    named = [file for file in of_method(method, stage=stage) if task in file["name"]]
+    return [file for file in named if "_".join(f"{dial}={value:g}" for dial, value in file["settings"]["dials"].items()) == setting]
+
+
+def mean_of(file: dict[str, Any], name: str) -> float:
+    """The mean of a metric over the parts of a run in which it says something."""
+    return statistics.fmean(value for value in file["outcome"]["bins"][name] if value is not None)
+
+
+def middle_of(method: str, name: str, stage: str = "", task: str = "") -> float:
+    """The median of such means over the runs with the chosen setting."""
+    return statistics.median(mean_of(file, name) for file in with_chosen(method, stage, task))
+
+
+def best_on_hopper(method: str) -> dict[str, Any]:
+    """The tuning run with the largest score there."""
+    return max((file for file in of_method(method, stage="tuning/Hopper-v5")), key=control_score)
+
+
+TUNED_ON = ("HalfCheetah-v5", "Hopper-v5")
+WITH_TARGETS = ("TD3", "SAC", "DDPG")
+
+
+def walks(task: str, *methods: str) -> list[float]:
+    """The scores in tuning at the chosen settings."""
+    return [control_score(file) for method in methods for file in with_chosen(method, "tuning", task)]
+
+
+def cpu_on_cheetah(method: str) -> float:
+    """The mean processor time of a tuning run with the chosen setting, in seconds."""
+    return statistics.fmean(file["provenance"]["cpu_seconds"] for file in with_chosen(method, "tuning", "HalfCheetah-v5"))
+
 
 CORRIDOR_DISCOUNT = 0.9
 
@@ -1318,4 +1400,51 @@ EXPECTED: dict[str, Expectation] = {
     "speed-most": lambda: max(row["N"] for row in bench()["rows"]),
     "speed-memory": lambda: next(row["added_megabytes"] for row in bench()["rows"] if row["N"] == 20_000),
     "speed-whole": lambda: 4 * 20_000**2 / 1e6,
+    # The tables that the chapter reads have five digits.
+    "ch12-tuning-runs": lambda: len(control_files("tuning/")),
+    "ch12-best-preqn": (lambda: control_chosen("PreQN")[1], 1e-4),
+    "ch12-best-ddpg": (lambda: control_chosen("DDPG")[1], 1e-4),
+    "ch12-best-bare": (lambda: control_chosen("DDPG-no-target")[1], 1e-4),
+    "ch12-worst-preqn": (lambda: min(score for (name, _), score in control_units().items() if name == "PreQN"), 1e-4),
+    "ch12-preqn-beyond": lambda: sum(over_bound(file) > 1 for file in of_method("PreQN")),
+    "ch12-preqn-runs": lambda: len(of_method("PreQN")),
+    "ch12-preqn-largest": (lambda: max(map(over_bound, of_method("PreQN"))), 1e-4),
+    "ch12-bare-beyond": lambda: sum(file["outcome"]["above_bound_at"] is not None for file in of_method("DDPG-no-target")),
+    "ch12-bare-runs": lambda: len(of_method("DDPG-no-target")),
+    "ch12-bare-least": (lambda: min(map(over_bound, of_method("DDPG-no-target"))), 1e-4),
+    "ch12-ddpg-beyond": lambda: sum(file["outcome"]["above_bound_at"] is not None for file in of_method("DDPG")),
+    "ch12-ddpg-largest": (lambda: max(map(over_bound, of_method("DDPG"))), 1e-4),
+    "ch12-hopper-bare": (lambda: control_score(best_on_hopper("DDPG-no-target")), 1e-4),
+    "ch12-hopper-bare-value": (lambda: over_bound(best_on_hopper("DDPG-no-target")), 1e-4),
+    "ch12-hopper-preqn": (lambda: control_score(best_on_hopper("PreQN")), 1e-4),
+    "ch12-alignment-preqn": (lambda: middle_of("PreQN", "alignment_current"), 1e-4),
+    "ch12-alignment-td3": (lambda: middle_of("TD3", "alignment_current"), 1e-4),
+    "ch12-alignment-most": (
+        lambda: max(mean_of(file, "alignment_current") for file in of_method(*WITH_TARGETS, "DDPG-no-target")),
+        1e-4,
+    ),
+    "ch12-backtracks": (lambda: middle_of("PreQN", "backtracks"), 1e-4),
+    "ch12-accepted-least": (lambda: min(mean_of(file, "accepted") for file in of_method("PreQN")), 1e-4),
+    "ch12-ratio-preqn": (lambda: max(middle_of("PreQN", "row_ratio", "tuning", task) for task in TUNED_ON) / 100, 1e-4),
+    "ch12-ratio-least": (
+        lambda: min(middle_of(name, "row_ratio", "tuning", task) for name in WITH_TARGETS for task in TUNED_ON) / 100,
+        1e-4,
+    ),
+    "ch12-ratio-bare": (lambda: min(middle_of("DDPG-no-target", "row_ratio", "tuning", task) for task in TUNED_ON) / 100, 1e-4),
+    "ch12-diagonal-bare": (
+        lambda: min(
+            middle_of("DDPG-no-target", "mean_diagonal", "tuning", task) / middle_of("DDPG", "mean_diagonal", "tuning", task)
+            for task in TUNED_ON
+        ),
+        1e-4,
+    ),
+    "ch12-reported": lambda: len(control_files("reporting_64/")),
+    "ch12-cheetah-low": (lambda: min(walks("HalfCheetah-v5", "PreQN")), 1e-4),
+    "ch12-cheetah-high": (lambda: max(walks("HalfCheetah-v5", "PreQN")), 1e-4),
+    "ch12-rivals-low": (lambda: min(walks("HalfCheetah-v5", "TD3", "SAC")), 1e-4),
+    "ch12-rivals-high": (lambda: max(walks("HalfCheetah-v5", "TD3", "SAC")), 1e-4),
+    "ch12-hop-high": (lambda: max(walks("Hopper-v5", "PreQN")), 1e-4),
+    "ch12-hop-rivals-low": (lambda: min(walks("Hopper-v5", "TD3", "SAC")), 1e-4),
+    "ch12-cost": (lambda: cpu_on_cheetah("PreQN") / cpu_on_cheetah("TD3"), 1e-4),
+    "ch12-minutes": (lambda: cpu_on_cheetah("PreQN") / 60, 1e-4),
 }
