@@ -24,12 +24,9 @@ from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract  # type: igno
 from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook  # type: ignore[import-untyped]
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-IMPORTED = ("drawings", "numbers", "style")
-"""The modules of this package that chapters import; the others are for the build, and change nothing that a cell computes."""
-
 COMPUTED_WITH = (
     "lib/deadly_triad/**/*.py",
-    *(f"lib/deadly_triad_book/{name}.py" for name in IMPORTED),
+    "lib/deadly_triad_book/*.py",
     "requirements-book.lock",
     "experiments/results/*.*",
     "benchmarks/results/*.*",

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
-from deadly_triad_book.standalone import Writer, assemble, convert, joined, references, setup
+from deadly_triad_book.pages.standalone import Writer, assemble, convert, joined, references, setup
 from docutils import nodes
 from docutils.frontend import get_default_settings
 from docutils.utils import new_document
