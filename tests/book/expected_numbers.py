@@ -611,6 +611,25 @@ def best_fit_error() -> float:
     return sqrt(d @ v**2 - (d @ (x * v)) ** 2 / (d @ x**2))
 
 
+def corridor_worst(weighting: np.ndarray | None = None) -> float:
+    """Largest error of a value at the TD fixed point, of the data or of another weighting."""
+    return float(np.abs(corridor(walk(0.4)[2] if weighting is None else weighting)[2] - true_values()).max())
+
+
+def corridor_of_three() -> float:
+    """Largest error at the fixed point of PreQN with three draws, over all sequences of three states."""
+    (P, r, _), d = walk(0.8), walk(0.4)[2]
+    Phi = np.array([[1, -1], [1, -0.5], [1, 0], [1, 0.5], [1, 1]])
+    errors, A, b = Phi - CORRIDOR_DISCOUNT * P @ Phi, np.zeros((2, 2)), np.zeros(2)
+    for drawn_states in product(range(5), repeat=3):
+        B = sorted(set(drawn_states))
+        chance = np.prod(d[list(drawn_states)])
+        # The shortest solution: of one equation along its feature, of two or more by least squares.
+        pull = Phi[B].T / (Phi[B] ** 2).sum() if len(B) == 1 else np.linalg.solve(Phi[B].T @ Phi[B], Phi[B].T)
+        A, b = A + chance * pull @ errors[B], b + chance * pull @ r[B]
+    return float(np.abs(Phi @ np.linalg.solve(A, b) - true_values()).max())
+
+
 def corridor_largest_step() -> float:
     A = corridor(walk(0.4)[2])[0]
     trace, determinant = np.trace(A), A[0, 0] * A[1, 1] - A[0, 1] * A[1, 0]
@@ -1316,6 +1335,11 @@ EXPECTED: dict[str, Expectation] = {
     "ch10-inner-best-step": lambda: min(map(cycle_factor, range(1, 3001))) ** (1 / min(range(1, 3001), key=cycle_factor)),
     "ch10-pair-limit": lambda: 1 + 0.47 / 2.5,
     "ch10-following-rate": (following_rate, 1e-7),  # a root of a spectral radius
+    "ch10-preqn-none": corridor_worst,
+    "ch10-preqn-all": lambda: corridor_worst(np.full(5, 0.2)),
+    "ch10-preqn-three": corridor_of_three,
+    "ch10-mode-slow": lambda: 0.1 * 2 / 7,
+    "ch10-mode-fast": lambda: 0.1 * 13 / 7,
     "ch10-plain-unstable": (lambda: unstable_networks(normalise=False), 0.06),  # other random numbers
     "ch10-layernorm-stable": (lambda: 120 - unstable_networks(normalise=True), 0.03),
     # float32 gradients, of the chapter and here.
