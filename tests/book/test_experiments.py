@@ -21,7 +21,7 @@ from deadly_triad_book.provenance import Provenance
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 RESULTS = EXPERIMENTS / "results"
 # What is run by the runner keeps a file for every run, which says more: see test_runner and test_control.
-OTHERS = {"runner", "control", "control_methods", "control_sb3", "control_summary", "sac"}
+OTHERS = {"runner", "control", "control_methods", "control_sb3", "control_summary", "early_warning", "early_warning_summary", "sac"}
 SCRIPTS = sorted({path.stem for path in EXPERIMENTS.glob("*.py")} - OTHERS)
 
 
