@@ -32,6 +32,11 @@ def load(name):
     return module
 
 
+def test_nothing_but_scripts_protocols_and_results_is_kept(root):
+    kept = subprocess.run(["git", "ls-files", "experiments"], cwd=root, capture_output=True, text=True, check=True).stdout.split()
+    assert not [name for name in kept if not re.search(r"^experiments/(\w+\.(py|md)|results/.*\.(csv|json|npz))$", name)]
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_every_result_says_what_made_it(name):
     provenance = json.loads((RESULTS / f"{name}.json").read_text())
