@@ -951,6 +951,94 @@ def frozen_kernel(since: int, n: int) -> float:
     return float(np.linalg.norm(q - Q[since + n]) / np.linalg.norm(Q[since + n] - Q[since]))
 
 
+def last_layer_share(of: int) -> tuple[float, float]:
+    """Of the move of pair `of` when pair 13 is raised: what comes through the last layer, and what through the others."""
+    J = values_and_jacobian(young(), PLACES, SIDES, "tanh")[1]
+    through = [part[of] @ part[13] / (J[13] @ J[13]) for part in (J[:, -66:], J[:, :-66])]  # two outputs of 33 parameters
+    return through[0], through[1]
+
+
+def row_ratio_gap() -> np.ndarray:
+    """Of each of the twenty networks: mean row ratio with tanh less that with sin."""
+    tanh, sine = (
+        np.array([np.mean((np.abs(K).sum(axis=1) / np.diag(K) - 1) / 41) for K in line_kernels(name, 1.0, "pytorch")])
+        for name in ("tanh", "sin")
+    )
+    return tanh - sine
+
+
+def descended(layers: Layers, step_size: float, name: str) -> Layers:
+    """One expected update on the corridor, by backpropagation of the weighted errors."""
+    f, slope = SHAPES[name]
+    inputs, zs = [PLACES], []
+    for W, b in layers:
+        zs.append(inputs[-1] @ W + b)
+        inputs.append(f(zs[-1]))
+    q = zs[-1][np.arange(20), SIDES]
+    back, moved = np.zeros((20, 2)), []
+    back[np.arange(20), SIDES] = (aims(q) - q) / 20
+    for depth in (2, 1, 0):
+        W, b = layers[depth]
+        moved.insert(0, (W + step_size * inputs[depth].T @ back, b + step_size * back.sum(axis=0)))
+        if depth:
+            back = (back @ W.T) * slope(zs[depth - 1])
+    return moved
+
+
+def bound_of(q: np.ndarray, K: np.ndarray) -> float:
+    """Largest step size for this kernel and the policy that is greedy for these values."""
+    P = np.eye(20)[2 * NEXT + (q[1::2] > q[0::2])[NEXT]]
+    return float(2 / np.abs(np.linalg.eigvals(K @ (np.eye(20) - 0.9 * P) / 20)).max())
+
+
+@cache
+def eight_starts() -> list[Layers]:
+    return [drawn(key, [1, 32, 32, 2]) for key in jax.random.split(jax.random.key(1), 8)]
+
+
+@cache
+def of_eight(name: str) -> list[tuple[float, float, float]]:
+    """Of each start: largest error after 3000 updates, motion of the kernel, bound after 100 updates over the first."""
+    found = []
+    best = 0.9 ** (9 - np.arange(10)) * 10
+    truth = 0.9 * best[NEXT] + (np.arange(20) == 19)
+    for layers in eight_starts():
+        seen = []
+        for t in range(3001):
+            if t in (0, 100, 3000):
+                q, J = values_and_jacobian(layers, PLACES, SIDES, name)
+                seen.append((q, J @ J.T))
+            layers = descended(layers, 0.1, name)
+        bounds = [bound_of(*at) for at in seen]
+        first, last = seen[0][1], seen[2][1]
+        found.append((np.abs(seen[2][0] - truth).max(), np.linalg.norm(last - first) / np.linalg.norm(first), bounds[1] / bounds[0]))
+    return found
+
+
+def above_the_bound() -> int:
+    """In how many runs of tanh with half of the first bound as step that step comes to exceed the bound of the moment."""
+    above = 0
+    for layers in eight_starts():
+        q, J = values_and_jacobian(layers, PLACES, SIDES, "tanh")
+        step_size = bound_of(q, J @ J.T) / 2
+        for t in range(3001):
+            if t % 25 == 0:
+                q, J = values_and_jacobian(layers, PLACES, SIDES, "tanh")
+                if step_size > bound_of(q, J @ J.T):
+                    above += 1
+                    break
+            layers = descended(layers, step_size, "tanh")
+    return above
+
+
+def turn_of_the_buffer() -> int:
+    """New transitions after which less than two thirds of the 1000 in the buffer are of the second state."""
+    second, n = 900.0, 0
+    while second > 2000 / 3:
+        second, n = second - 0.9 + 0.5, n + 1
+    return n
+
+
 def spiral_length(stop: Callable[[int, float], bool], direction: int) -> tuple[int, float]:
     """Updates and length of the value vector e^(0.1 theta) when `stop` says so, from the closed form of the update."""
     rate, theta, n = (direction * sqrt(3) * 0.9 - 3.1 * 0.1) / 8, 0.0, 0
@@ -1344,6 +1432,16 @@ EXPECTED: dict[str, Expectation] = {
     "ch07-kept-10": lambda: frozen_kernel(0, 10),
     "ch07-kept-100": lambda: frozen_kernel(0, 100),
     "ch07-kept-late": lambda: frozen_kernel(1000, 1000),
+    "ch07-last-far": lambda: last_layer_share(1)[0],
+    "ch07-below-far": lambda: last_layer_share(1)[1],
+    "ch07-below-left": lambda: last_layer_share(12)[1],
+    "ch07-ratio-gap": lambda: float(row_ratio_gap().mean()),
+    "ch07-ratio-gap-error": lambda: float(row_ratio_gap().std(ddof=1) / sqrt(20)),
+    "ch07-relu-closest": lambda: sum(relu[0] < min(a[0], b[0]) for relu, a, b in zip(*map(of_eight, SHAPES), strict=True)),
+    "ch07-least-motion": lambda: min(run[1] for name in SHAPES for run in of_eight(name)),
+    "ch07-most-room-left": lambda: max(run[2] for name in SHAPES for run in of_eight(name)),
+    "ch07-half-above": above_the_bound,
+    "ch07-replay-turn": turn_of_the_buffer,
     "ch07-spiral-million": lambda: spiral_length(past_a_million, 1)[0],
     "ch07-spiral-reversed": lambda: spiral_length(lambda n, _: n == 600, -1)[1],
     "ch07-spiral-frozen": spiral_on_a_line,
