@@ -1,7 +1,7 @@
 """A Sphinx extension: ways to a place in the book other than reading up to it.
 
-The directive `statements` lists every definition, lemma, proposition and theorem by its number and name, chapter by chapter. Each name is also an
-entry of the general index, and so is each term of `appendices/terms.yml`, which says where in the book a term is at home.
+The directive `statements` lists every definition, lemma, proposition and theorem by its number and name, chapter by chapter. Each name is
+also an entry of the general index, and so is each term of `appendices/terms.yml`, which says where in the book a term is at home.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ TERMS = Path("appendices") / "terms.yml"
 log = logging.getLogger(__name__)
 
 
-class statement_list(nodes.General, nodes.Element):  # noqa: N801  docutils names the methods of writers by its classes
+class statement_list(nodes.General, nodes.Element):  # type: ignore[misc]  # noqa: N801  writers call it by this name
     """Where the list will stand."""
 
 
@@ -65,7 +65,7 @@ def terms(path: Path) -> dict[str, list[tuple[str, str]]]:
 
 def entry(text: str, anchor: str) -> addnodes.index:
     """An entry of the index; `a; b` stands under a."""
-    return addnodes.index(entries=[("single", text, anchor, "", None)])
+    return addnodes.index(entries=[("single", text, anchor, "", None)])  # type: ignore[no-untyped-call]
 
 
 class Indexed(SphinxTransform):
