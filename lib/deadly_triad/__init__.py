@@ -17,6 +17,7 @@ Six floors; a module imports only from floors below its own, inside functions to
     2  value_updates   updates of a table
     2  stability       when does x -> x - step_size (M x - c) settle?
     1  networks        small networks as functions, initialisations, activations
+    1  episodes        where recorded episodes end, and whether their marks can be true
     1  environments    what a functional environment is, and the pendulum
     1  mdp             finite MDPs, policies, Bellman operators, exact values
     1  fixed_point     iterate a map, norms, modulus, Banach's bounds

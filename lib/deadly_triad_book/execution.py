@@ -24,7 +24,13 @@ from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract  # type: igno
 from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook  # type: ignore[import-untyped]
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-COMPUTED_WITH = ("lib/**/*.py", "requirements-book.lock", "experiments/results/*.*", "benchmarks/results/*.*")
+COMPUTED_WITH = (
+    "lib/deadly_triad/**/*.py",
+    "lib/deadly_triad_book/*.py",
+    "requirements-book.lock",
+    "experiments/results/*.*",
+    "benchmarks/results/*.*",
+)
 LINKED = ("experiments", "benchmarks")
 """Folders that a chapter reads by a path relative to its own."""
 

@@ -10,12 +10,14 @@ say), the entry is a pair of the function and a relative tolerance, with a comme
 
 import csv
 import json
+import statistics
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from itertools import combinations, pairwise, product
 from math import ceil, cos, exp, log, sin, sqrt
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -617,6 +619,86 @@ def fates_in_order(column: str, *same: str) -> float:
 
 # --- Two states, the corridor ----------------------------------------------------------------------------------------
 
+
+def control_files(stage: str = "") -> list[dict[str, Any]]:
+    """The files of the runs on control, one a run: the tables of chapter 12 are made of them."""
+    files = (json.loads(path.read_text()) for path in sorted((STUDIES / "control").rglob("*.json")))
+    return [file for file in files if file["name"].startswith(stage)]
+
+
+def control_score(file: dict[str, Any]) -> float:
+    """The mean return of the evaluations in the last quarter."""
+    late = [
+        row
+        for at, row in zip(file["outcome"]["evaluated"], file["outcome"]["returns"], strict=True)
+        if at > 0.75 * file["settings"]["steps"]
+    ]
+    return sum(map(sum, late)) / sum(map(len, late))
+
+
+@cache
+def control_units() -> dict[tuple[str, str], float]:
+    """By method and setting, the tuning score: mean over seeds in units of the task's best setting, meaned over tasks."""
+    scores: dict[str, dict[tuple[str, str], list[float]]] = {}
+    for file in control_files("tuning/"):
+        _, task, method, setting, _ = file["name"].split("/")
+        scores.setdefault(task, {}).setdefault((method, setting), []).append(control_score(file))
+    means = {task: {key: sum(row) / len(row) for key, row in rows.items()} for task, rows in scores.items()}
+    keys = next(iter(means.values()))
+    return {key: sum(rows[key] / max(rows.values()) for rows in means.values()) / len(means) for key in keys}
+
+
+def control_chosen(method: str) -> tuple[str, float]:
+    """The setting of a method with the largest tuning score, and that score."""
+    return max(((setting, score) for (name, setting), score in control_units().items() if name == method), key=lambda pair: pair[1])
+
+
+def over_bound(file: dict[str, Any]) -> float:
+    """The largest value of a run in units of its bound."""
+    return file["outcome"]["largest_value"] * (1 - 0.99) / file["outcome"]["largest_reward"]
+
+
+def of_method(*methods: str, stage: str = "") -> list[dict[str, Any]]:
+    """The runs of some methods."""
+    return [file for file in control_files(stage) if file["settings"]["method"] in methods]
+
+
+def with_chosen(method: str, stage: str = "", task: str = "") -> list[dict[str, Any]]:
+    """The runs of a method with the settings that tuning chose."""
+    setting = control_chosen(method)[0]
+    named = [file for file in of_method(method, stage=stage) if task in file["name"]]
+    return [file for file in named if "_".join(f"{dial}={value:g}" for dial, value in file["settings"]["dials"].items()) == setting]
+
+
+def mean_of(file: dict[str, Any], name: str) -> float:
+    """The mean of a metric over the parts of a run in which it says something."""
+    return statistics.fmean(value for value in file["outcome"]["bins"][name] if value is not None)
+
+
+def middle_of(method: str, name: str, stage: str = "", task: str = "") -> float:
+    """The median of such means over the runs with the chosen setting."""
+    return statistics.median(mean_of(file, name) for file in with_chosen(method, stage, task))
+
+
+def best_on_hopper(method: str) -> dict[str, Any]:
+    """The tuning run with the largest score there."""
+    return max((file for file in of_method(method, stage="tuning/Hopper-v5")), key=control_score)
+
+
+TUNED_ON = ("HalfCheetah-v5", "Hopper-v5")
+WITH_TARGETS = ("TD3", "SAC", "DDPG")
+
+
+def walks(task: str, *methods: str) -> list[float]:
+    """The scores in tuning at the chosen settings."""
+    return [control_score(file) for method in methods for file in with_chosen(method, "tuning", task)]
+
+
+def cpu_on_cheetah(method: str) -> float:
+    """The mean processor time of a tuning run with the chosen setting, in seconds."""
+    return statistics.fmean(file["provenance"]["cpu_seconds"] for file in with_chosen(method, "tuning", "HalfCheetah-v5"))
+
+
 CORRIDOR_DISCOUNT = 0.9
 
 
@@ -915,6 +997,94 @@ def frozen_kernel(since: int, n: int) -> float:
     for _ in range(n):
         q = q + 0.1 * K[since] @ (aims(q) - q) / 20
     return float(np.linalg.norm(q - Q[since + n]) / np.linalg.norm(Q[since + n] - Q[since]))
+
+
+def last_layer_share(of: int) -> tuple[float, float]:
+    """Of the move of pair `of` when pair 13 is raised: what comes through the last layer, and what through the others."""
+    J = values_and_jacobian(young(), PLACES, SIDES, "tanh")[1]
+    through = [part[of] @ part[13] / (J[13] @ J[13]) for part in (J[:, -66:], J[:, :-66])]  # two outputs of 33 parameters
+    return through[0], through[1]
+
+
+def row_ratio_gap() -> np.ndarray:
+    """Of each of the twenty networks: mean row ratio with tanh less that with sin."""
+    tanh, sine = (
+        np.array([np.mean((np.abs(K).sum(axis=1) / np.diag(K) - 1) / 41) for K in line_kernels(name, 1.0, "pytorch")])
+        for name in ("tanh", "sin")
+    )
+    return tanh - sine
+
+
+def descended(layers: Layers, step_size: float, name: str) -> Layers:
+    """One expected update on the corridor, by backpropagation of the weighted errors."""
+    f, slope = SHAPES[name]
+    inputs, zs = [PLACES], []
+    for W, b in layers:
+        zs.append(inputs[-1] @ W + b)
+        inputs.append(f(zs[-1]))
+    q = zs[-1][np.arange(20), SIDES]
+    back, moved = np.zeros((20, 2)), []
+    back[np.arange(20), SIDES] = (aims(q) - q) / 20
+    for depth in (2, 1, 0):
+        W, b = layers[depth]
+        moved.insert(0, (W + step_size * inputs[depth].T @ back, b + step_size * back.sum(axis=0)))
+        if depth:
+            back = (back @ W.T) * slope(zs[depth - 1])
+    return moved
+
+
+def bound_of(q: np.ndarray, K: np.ndarray) -> float:
+    """Largest step size for this kernel and the policy that is greedy for these values."""
+    P = np.eye(20)[2 * NEXT + (q[1::2] > q[0::2])[NEXT]]
+    return float(2 / np.abs(np.linalg.eigvals(K @ (np.eye(20) - 0.9 * P) / 20)).max())
+
+
+@cache
+def eight_starts() -> list[Layers]:
+    return [drawn(key, [1, 32, 32, 2]) for key in jax.random.split(jax.random.key(1), 8)]
+
+
+@cache
+def of_eight(name: str) -> list[tuple[float, float, float]]:
+    """Of each start: largest error after 3000 updates, motion of the kernel, bound after 100 updates over the first."""
+    found = []
+    best = 0.9 ** (9 - np.arange(10)) * 10
+    truth = 0.9 * best[NEXT] + (np.arange(20) == 19)
+    for layers in eight_starts():
+        seen = []
+        for t in range(3001):
+            if t in (0, 100, 3000):
+                q, J = values_and_jacobian(layers, PLACES, SIDES, name)
+                seen.append((q, J @ J.T))
+            layers = descended(layers, 0.1, name)
+        bounds = [bound_of(*at) for at in seen]
+        first, last = seen[0][1], seen[2][1]
+        found.append((np.abs(seen[2][0] - truth).max(), np.linalg.norm(last - first) / np.linalg.norm(first), bounds[1] / bounds[0]))
+    return found
+
+
+def above_the_bound() -> int:
+    """In how many runs of tanh with half of the first bound as step that step comes to exceed the bound of the moment."""
+    above = 0
+    for layers in eight_starts():
+        q, J = values_and_jacobian(layers, PLACES, SIDES, "tanh")
+        step_size = bound_of(q, J @ J.T) / 2
+        for t in range(3001):
+            if t % 25 == 0:
+                q, J = values_and_jacobian(layers, PLACES, SIDES, "tanh")
+                if step_size > bound_of(q, J @ J.T):
+                    above += 1
+                    break
+            layers = descended(layers, step_size, "tanh")
+    return above
+
+
+def turn_of_the_buffer() -> int:
+    """New transitions after which less than two thirds of the 1000 in the buffer are of the second state."""
+    second, n = 900.0, 0
+    while second > 2000 / 3:
+        second, n = second - 0.9 + 0.5, n + 1
+    return n
 
 
 def spiral_length(stop: Callable[[int, float], bool], direction: int) -> tuple[int, float]:
@@ -1310,6 +1480,16 @@ EXPECTED: dict[str, Expectation] = {
     "ch07-kept-10": lambda: frozen_kernel(0, 10),
     "ch07-kept-100": lambda: frozen_kernel(0, 100),
     "ch07-kept-late": lambda: frozen_kernel(1000, 1000),
+    "ch07-last-far": lambda: last_layer_share(1)[0],
+    "ch07-below-far": lambda: last_layer_share(1)[1],
+    "ch07-below-left": lambda: last_layer_share(12)[1],
+    "ch07-ratio-gap": lambda: float(row_ratio_gap().mean()),
+    "ch07-ratio-gap-error": lambda: float(row_ratio_gap().std(ddof=1) / sqrt(20)),
+    "ch07-relu-closest": lambda: sum(relu[0] < min(a[0], b[0]) for relu, a, b in zip(*map(of_eight, SHAPES), strict=True)),
+    "ch07-least-motion": lambda: min(run[1] for name in SHAPES for run in of_eight(name)),
+    "ch07-most-room-left": lambda: max(run[2] for name in SHAPES for run in of_eight(name)),
+    "ch07-half-above": above_the_bound,
+    "ch07-replay-turn": turn_of_the_buffer,
     "ch07-spiral-million": lambda: spiral_length(past_a_million, 1)[0],
     "ch07-spiral-reversed": lambda: spiral_length(lambda n, _: n == 600, -1)[1],
     "ch07-spiral-frozen": spiral_on_a_line,
@@ -1463,4 +1643,51 @@ EXPECTED: dict[str, Expectation] = {
     "speed-most": lambda: max(row["N"] for row in bench()["rows"]),
     "speed-memory": lambda: next(row["added_megabytes"] for row in bench()["rows"] if row["N"] == 20_000),
     "speed-whole": lambda: 4 * 20_000**2 / 1e6,
+    # The tables that the chapter reads have five digits.
+    "ch12-tuning-runs": lambda: len(control_files("tuning/")),
+    "ch12-best-preqn": (lambda: control_chosen("PreQN")[1], 1e-4),
+    "ch12-best-ddpg": (lambda: control_chosen("DDPG")[1], 1e-4),
+    "ch12-best-bare": (lambda: control_chosen("DDPG-no-target")[1], 1e-4),
+    "ch12-worst-preqn": (lambda: min(score for (name, _), score in control_units().items() if name == "PreQN"), 1e-4),
+    "ch12-preqn-beyond": lambda: sum(over_bound(file) > 1 for file in of_method("PreQN")),
+    "ch12-preqn-runs": lambda: len(of_method("PreQN")),
+    "ch12-preqn-largest": (lambda: max(map(over_bound, of_method("PreQN"))), 1e-4),
+    "ch12-bare-beyond": lambda: sum(file["outcome"]["above_bound_at"] is not None for file in of_method("DDPG-no-target")),
+    "ch12-bare-runs": lambda: len(of_method("DDPG-no-target")),
+    "ch12-bare-least": (lambda: min(map(over_bound, of_method("DDPG-no-target"))), 1e-4),
+    "ch12-ddpg-beyond": lambda: sum(file["outcome"]["above_bound_at"] is not None for file in of_method("DDPG")),
+    "ch12-ddpg-largest": (lambda: max(map(over_bound, of_method("DDPG"))), 1e-4),
+    "ch12-hopper-bare": (lambda: control_score(best_on_hopper("DDPG-no-target")), 1e-4),
+    "ch12-hopper-bare-value": (lambda: over_bound(best_on_hopper("DDPG-no-target")), 1e-4),
+    "ch12-hopper-preqn": (lambda: control_score(best_on_hopper("PreQN")), 1e-4),
+    "ch12-alignment-preqn": (lambda: middle_of("PreQN", "alignment_current"), 1e-4),
+    "ch12-alignment-td3": (lambda: middle_of("TD3", "alignment_current"), 1e-4),
+    "ch12-alignment-most": (
+        lambda: max(mean_of(file, "alignment_current") for file in of_method(*WITH_TARGETS, "DDPG-no-target")),
+        1e-4,
+    ),
+    "ch12-backtracks": (lambda: middle_of("PreQN", "backtracks"), 1e-4),
+    "ch12-accepted-least": (lambda: min(mean_of(file, "accepted") for file in of_method("PreQN")), 1e-4),
+    "ch12-ratio-preqn": (lambda: max(middle_of("PreQN", "row_ratio", "tuning", task) for task in TUNED_ON) / 100, 1e-4),
+    "ch12-ratio-least": (
+        lambda: min(middle_of(name, "row_ratio", "tuning", task) for name in WITH_TARGETS for task in TUNED_ON) / 100,
+        1e-4,
+    ),
+    "ch12-ratio-bare": (lambda: min(middle_of("DDPG-no-target", "row_ratio", "tuning", task) for task in TUNED_ON) / 100, 1e-4),
+    "ch12-diagonal-bare": (
+        lambda: min(
+            middle_of("DDPG-no-target", "mean_diagonal", "tuning", task) / middle_of("DDPG", "mean_diagonal", "tuning", task)
+            for task in TUNED_ON
+        ),
+        1e-4,
+    ),
+    "ch12-reported": lambda: len(control_files("reporting_64/")),
+    "ch12-cheetah-low": (lambda: min(walks("HalfCheetah-v5", "PreQN")), 1e-4),
+    "ch12-cheetah-high": (lambda: max(walks("HalfCheetah-v5", "PreQN")), 1e-4),
+    "ch12-rivals-low": (lambda: min(walks("HalfCheetah-v5", "TD3", "SAC")), 1e-4),
+    "ch12-rivals-high": (lambda: max(walks("HalfCheetah-v5", "TD3", "SAC")), 1e-4),
+    "ch12-hop-high": (lambda: max(walks("Hopper-v5", "PreQN")), 1e-4),
+    "ch12-hop-rivals-low": (lambda: min(walks("Hopper-v5", "TD3", "SAC")), 1e-4),
+    "ch12-cost": (lambda: cpu_on_cheetah("PreQN") / cpu_on_cheetah("TD3"), 1e-4),
+    "ch12-minutes": (lambda: cpu_on_cheetah("PreQN") / 60, 1e-4),
 }

@@ -21,7 +21,7 @@ from deadly_triad_book.provenance import Provenance
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 RESULTS = EXPERIMENTS / "results"
 # What is run by the runner keeps a file for every run, which says more: see test_runner and test_control.
-OTHERS = {"runner", "control", "control_methods", "control_sb3", "control_summary", "sac"}
+OTHERS = {"runner", "control", "control_methods", "control_sb3", "control_summary", "early_warning", "early_warning_summary", "sac"}
 SCRIPTS = sorted({path.stem for path in EXPERIMENTS.glob("*.py")} - OTHERS)
 
 
@@ -30,6 +30,11 @@ def load(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_nothing_but_scripts_protocols_and_results_is_kept(root):
+    kept = subprocess.run(["git", "ls-files", "experiments"], cwd=root, capture_output=True, text=True, check=True).stdout.split()
+    assert not [name for name in kept if not re.search(r"^experiments/(\w+\.(py|md)|results/.*\.(csv|json|npz))$", name)]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

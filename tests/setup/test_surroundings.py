@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -274,6 +275,9 @@ def test_a_wheel_of_the_package_works_with_what_it_declares_and_no_more(tmp_path
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, source], check=True)
     (wheel,) = tmp_path.glob("deadly_triad-*.whl")
+    results = {path.name for path in (ROOT / "experiments" / "results").glob("*.*")}
+    with zipfile.ZipFile(wheel) as opened:
+        assert results == {Path(name).name for name in opened.namelist() if name.startswith("deadly_triad_book/results/")}
     subprocess.run([*pip, "install", "--no-deps", "--target", target, wheel], check=True)
     declared.mkdir()
     for name in ("numpy", "scipy", "jax", "jaxlib", "jaxtyping", "ml_dtypes", "opt_einsum", "wadler_lindig"):
