@@ -11,6 +11,7 @@ say), the entry is a pair of the function and a relative tolerance, with a comme
 import csv
 import json
 import statistics
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from itertools import combinations, pairwise, product
@@ -402,6 +403,47 @@ def last_errors() -> dict[tuple[str, str], list[float]]:
     return found
 
 
+@cache
+def searched() -> list[dict[str, str]]:
+    with (Path(__file__).parents[2] / "experiments" / "results" / "preqn_search.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def learners_of(rule: str, threshold: str, batch: str = "", activation: str = "") -> list[dict[str, str]]:
+    """The runs of a rule with a threshold that end less than 1 off."""
+    return [
+        row
+        for row in searched()
+        if row["rule"] == rule
+        and row["threshold"] == threshold
+        and batch in ("", row["batch"])
+        and activation in ("", row["activation"])
+        and float(row["error"]) < 1
+    ]
+
+
+def plain_most() -> int:
+    found = Counter(
+        (row["batch"], row["activation"], row["settings"], row["threshold"])
+        for row in searched()
+        if row["rule"] == "plain" and float(row["error"]) < 1
+    )
+    return max(found.values())
+
+
+def limits() -> list[float]:
+    """Where the cosine tends as the first step of tanh shortens, for the ten networks of the experiment, with the default shift."""
+    found = []
+    x = np.column_stack([np.repeat(np.linspace(0, 5, 10), 2), np.tile([-1.0, 1.0], 10)])
+    for seed in range(200, 210):
+        layers = drawn(jax.random.split(jax.random.key(seed))[0], [2, 64, 64, 1])
+        q, J = values_and_jacobian(layers, x, np.zeros(20, dtype=int), "tanh")
+        delta = 0.95 * np.maximum(q[0::2], q[1::2])[NEXT] + (np.arange(20) == 19) - q
+        moved = J @ J.T @ filtered(J @ J.T, delta, 1e-4)
+        found.append(float(moved @ delta / np.linalg.norm(moved) / np.linalg.norm(delta)))
+    return found
+
+
 def pendulum(column: str, least: float, critic: str, activation: str = "") -> int:
     """How many runs of a critic are above, from the committed results."""
     with (Path(__file__).parents[2] / "experiments" / "results" / "preqn_pendulum.csv").open() as file:
@@ -416,7 +458,13 @@ def middle(activation: str, method: str) -> float:
 
 
 def best_other(activation: str) -> float:
-    return min(middle(a, method) for a, method in last_errors() if a == activation and method != "PreQN")
+    return min(middle(a, method) for a, method in last_errors() if a == activation and "PreQN" not in method)
+
+
+def fastest_rates() -> int:
+    """How many of the chosen settings with a target network have the fastest rate."""
+    with (Path(__file__).parents[2] / "experiments" / "results" / "preqn_chain_tuning.csv").open() as file:
+        return sum(row["chosen"] == "True" and "rate 0.32" in row["setting"] for row in csv.DictReader(file))
 
 
 # --- Which number tells ----------------------------------------------------------------------------------------------
@@ -1588,10 +1636,24 @@ EXPECTED: dict[str, Expectation] = {
     "ch09-preqn-relu": lambda: middle("relu", "PreQN"),
     "ch09-preqn-tanh": lambda: middle("tanh", "PreQN"),
     "ch09-preqn-sin": lambda: middle("sin", "PreQN"),
+    "ch09-nosearch-relu": lambda: middle("relu", "PreQN, no search"),
+    "ch09-nosearch-tanh": lambda: middle("tanh", "PreQN, no search"),
+    "ch09-nosearch-sin": lambda: middle("sin", "PreQN, no search"),
+    "ch09-edge-rates": fastest_rates,
     "ch09-best-other-relu": lambda: best_other("relu"),
     "ch09-best-other-tanh": lambda: best_other("tanh"),
     "ch09-best-other-sin": lambda: best_other("sin"),
     "ch09-preqn-worst": lambda: max(max(errors) for (_, method), errors in last_errors().items() if method == "PreQN"),
+    "ch09-alone-runs": lambda: sum(row["rule"] == "preconditioned" and row["threshold"] == "-1" for row in searched()),
+    "ch09-alone-learned": lambda: len(learners_of("preconditioned", "-1")),
+    "ch09-alone-worst": lambda: max(float(r["error"]) for r in searched() if (r["rule"], r["threshold"]) == ("preconditioned", "-1")),
+    "ch09-plain-most": plain_most,
+    "ch09-strict-relu": lambda: len(learners_of("preconditioned", "0.97", "20", "relu")),
+    "ch09-strict-tanh": lambda: len(learners_of("preconditioned", "0.97", "20", "tanh")),
+    "ch09-strict-sin": lambda: len(learners_of("preconditioned", "0.97", "20", "sin")),
+    "ch09-strict-small": lambda: len(learners_of("preconditioned", "0.97", "10")),
+    "ch09-limit-largest": (lambda: max(limits()), 1e-6),  # of nearly singular matrices
+    "ch09-limit-below": lambda: sum(limit < 0.97 for limit in limits()),
     "ch09-stall-error": (first_corridor_error, 5e-3),  # before the first update, against after thirty that hardly move
     "ch09-pendulum-preqn": lambda: pendulum("last_return", -200, "PreQN"),
     "ch09-pendulum-target": lambda: pendulum("last_return", -200, "Adam, target network"),

@@ -83,12 +83,24 @@ def test_the_first_updates_on_the_corridor_come_out_again():
     chosen = pd.read_csv(RESULTS / "preqn_chain_tuning.csv").query("chosen").set_index(["activation", "method"])["setting"]
     with jax.enable_x64(True):
         chain = load("preqn_chain")
-        for activation, method in (("sin", "PreQN"), ("tanh", "Adam, target network")):
+        for activation, method in (("tanh", "PreQN"), ("tanh", "Adam, target network")):
             critic = chain.METHODS[method][chosen[activation, method]]
             again = chain.runs(activation, critic, range(100, 101))[0]
             committed = table[(table["activation"] == activation) & (table["method"] == method)]["error"].to_numpy()
             assert len(committed) == len(again) == 51
             np.testing.assert_allclose(again[:5], committed[:5], rtol=1e-3)
+
+
+def test_a_cell_of_the_search_comes_out_again():
+    table = pd.read_csv(RESULTS / "preqn_search.csv")
+    assert len(table) == 3 * 2 * (2 * 5 + 4 * 3) * 10
+    with jax.enable_x64(True):
+        again = load("preqn_search").outcomes("plain", "sin", 20, "step 0.001", seeds=range(200, 202))
+    made = ["rule", "activation", "batch", "settings", "threshold", "seed"]
+    rows = again.merge(table, on=made, suffixes=("", " committed"))
+    assert len(rows) == len(again) == 6
+    for name in ("error", "accepted", "late"):
+        np.testing.assert_allclose(rows[name], rows[f"{name} committed"], rtol=1e-3)
 
 
 def test_the_agents_begin_again_as_they_did():
