@@ -9,10 +9,14 @@ from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from deadly_triad import linear_td as td
 from deadly_triad.examples import baird, baird_boundary
+from deadly_triad.networks import Dense, action_value_network, dense, init_mlp
+from deadly_triad.ntk import kernel_factors, pull_back
 from deadly_triad.stability import analyse_stability
 from deadly_triad_book.pages.explorables import MODULES, joined, names, still
 from deadly_triad_book.pages.formulas import NODE
@@ -91,6 +95,83 @@ def test_baird_counts_sweeps():
     doubling, tenth = call("baird", [["sweepsTo", 1.1], ["sweepsTo", 0.9]])
     assert 1.1**doubling == pytest.approx(2)
     assert 0.9**tenth == pytest.approx(0.1)
+
+
+def layers_of(seed, hidden):
+    return init_mlp(jax.random.key(seed), [1, *hidden, 2], "pytorch", dtype=jnp.float64)
+
+
+def as_lists(layers, name, scale=1.0):
+    pieces = [{"weight": np.asarray(layer.weight).tolist(), "bias": np.asarray(layer.bias).tolist()} for layer in layers]
+    return {"layers": pieces, "activation": name, "scale": scale}
+
+
+PAIRS = [(-1.0, 0), (-0.2, 1), (0.35, 0), (0.35, 1), (1.0, 1)]
+
+
+@pytest.mark.parametrize("name", ["tanh", "relu", "sin"])
+@pytest.mark.parametrize(("hidden", "scale"), [([5], 1.0), ([7, 4], 1.0), ([6, 6, 6], 4.0)])
+def test_the_network_has_the_values_and_the_kernel_of_the_package(name, hidden, scale):
+    with jax.enable_x64(True):
+        layers, network = layers_of(3, hidden), action_value_network(name)
+        inputs = (scale * jnp.array([[place] for place, _ in PAIRS]), jnp.array([action for _, action in PAIRS]))
+        factors = kernel_factors(network, layers, inputs)
+        Q, K = np.asarray(factors.Q), np.asarray(factors.kernel())
+        lifted = pull_back(factors, layers, jnp.eye(5)[1] * 0.2 / K[1, 1])
+        after = np.asarray(network([Dense(*map(jnp.add, *both)) for both in zip(layers, lifted, strict=True)], inputs, dense))
+    ours = as_lists(layers, name, scale)
+    values = call("network", [["values", ours, place] for place, _ in PAIRS])
+    assert [value[action] for value, (_, action) in zip(values, PAIRS, strict=True)] == pytest.approx(Q.tolist(), rel=1e-9)
+    kernel = call("network", [["kernel", ours, here, there] for here in PAIRS for there in PAIRS])
+    np.testing.assert_allclose(np.reshape(kernel, (5, 5)), K, rtol=1e-9, atol=1e-12)
+    (raised,) = call("network", [["raised", ours, PAIRS[1], 0.2]])
+    values = call("network", [["values", raised, place] for place, _ in PAIRS])
+    assert [value[action] for value, (_, action) in zip(values, PAIRS, strict=True)] == pytest.approx(after.tolist(), rel=1e-9)
+
+
+@pytest.mark.parametrize("divided", [False, True])
+def test_the_chase_is_td_in_the_package(divided):
+    pair, discount, rate = [(0.35, 1), (1.0, 1)], 0.95, 0.5
+    with jax.enable_x64(True):
+        layers, network = layers_of(1, [6]), action_value_network("tanh")
+        first, seen, own = layers, [], None
+        inputs = (jnp.array([[place] for place, _ in pair]), jnp.array([action for _, action in pair]))
+        for _ in range(9):
+            factors = kernel_factors(network, layers, inputs)
+            K, Q = np.asarray(factors.kernel()), np.asarray(factors.Q)
+            own = own or K[0, 0]
+            seen.append(Q)
+            error = np.array([discount * Q[1] - Q[0], 0.0])
+            zeta = rate * (np.linalg.solve(K, error) if divided else error / own)
+            change = pull_back(factors, layers, jnp.asarray(zeta))
+            layers = [Dense(*map(jnp.add, *both)) for both in zip(layers, change, strict=True)]
+    settings = {"discount": discount, "rate": rate, "divided": divided, "n": 8}
+    (found,) = call("network", [["chase", as_lists(first, "tanh"), *pair, settings]])
+    np.testing.assert_allclose(found, seen, rtol=1e-8)
+
+
+def test_networks_are_drawn_as_pytorch_does():
+    ((first, second),) = call("network", [["draw", 5, [1, 400, 2]]])
+    assert np.shape(first["weight"]) == (1, 400)
+    for numbers, bound in ((first["weight"], 1.0), (first["bias"], 1.0), (second["weight"], 0.05), (second["bias"], 0.05)):
+        assert np.abs(numbers).max() <= bound
+    for numbers, bound in ((first["weight"], 1.0), (first["bias"], 1.0), (second["weight"], 0.05)):
+        assert np.var(numbers) == pytest.approx(bound**2 / 3, rel=0.15)
+        assert np.mean(numbers) == pytest.approx(0, abs=0.1 * bound)
+
+
+def test_the_chase_runs_away_though_its_first_kernel_held_fixed_would_not():
+    """What chapter 07 says under the figure, of the network that it shows first."""
+    ((layers),) = call("network", [["draw", 0, [1, 32, 2]]])
+    network, here, there = {"layers": layers, "activation": "relu", "scale": 1}, [1 / 3, 1], [1, 1]
+    across, own = call("network", [["kernel", network, here, there], ["kernel", network, here, here]])
+    assert 0 < 0.95 * across / own < 1
+    plain, divided = (
+        call("network", [["chase", network, here, there, {"discount": 0.95, "rate": 0.5, "divided": how, "n": 300}]])[0]
+        for how in (False, True)
+    )
+    assert np.abs(plain[-1]).max() > 1e6
+    assert np.abs(divided[-1][0] - 0.95 * divided[-1][1]) < 1e-6
 
 
 # --- the figures -------------------------------------------------------------------------------------------------------
