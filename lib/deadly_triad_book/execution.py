@@ -2,8 +2,8 @@
 
 nbmake runs copies in a folder of their own; what came out goes into the cache from which Jupyter Book takes its outputs, so that a build
 and the tests share one execution. The cache knows the code cells alone. So a notebook leaves it when anything else has changed that it
-computes with: modules of the package, the locked environment, committed results that it names. Only what ran to its end without a word on stderr is kept: a
-failure shows its cell and its text, and is tried again the next time, whatever it was that failed.
+computes with: modules of the package, the locked environment, committed results that it names. Only what ran to its end without a word on
+stderr is kept: a failure shows its cell and its text, and is tried again the next time, whatever it was that failed.
 """
 
 import ast

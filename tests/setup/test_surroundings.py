@@ -190,7 +190,8 @@ def book():
 
 def test_a_failed_notebook_shows_its_text_and_does_not_fail_from_the_cache(tmp_path, book):
     wanted, runs = tmp_path / "wanted", tmp_path / "runs"
-    cell = f"open({str(runs)!r}, 'a').write('x')  # reads new.csv\nassert __import__('pathlib').Path({str(wanted)!r}).exists(), 'the telling words'"
+    cell = f"open({str(runs)!r}, 'a').write('x')  # and new.csv, it says\n"
+    cell += f"assert __import__('pathlib').Path({str(wanted)!r}).exists(), 'the telling words'"
     folder = book(tmp_path / "book", cell)
     (failure,) = execution.execute(folder, 1)
     assert "01_one.ipynb did not run to its end" in failure
