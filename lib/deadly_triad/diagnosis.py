@@ -95,7 +95,7 @@ class Move:
 
     Attributes:
         alignment: cosine of their move with the errors, targets minus values.
-        second_order: share of the move that is not of first order, $\|\Delta Q - \alpha K D \delta\| / \|\Delta Q\|$.
+        second_order: how far first order is from the move, in its length, $\|\Delta Q - \alpha K D \delta\| / \|\Delta Q\|$.
     """
 
     alignment: float
@@ -204,9 +204,13 @@ class Diagnosis:
             return Fault("none", f"no error grows by e within {HORIZON} updates")
         if self.step_size * self.decay_needed * HORIZON <= 1:
             return Fault("step", "errors overshoot, and with a short step none would grow; no leg of the triad is needed for that")
+        if self.step_size >= self.largest_step_with_fixed_targets:
+            return Fault("step", "it is longer than even fixed targets bear, so it hides what else there is: shorten it and ask again")
         shares = {name: share for name, share in self.legs.items() if np.isfinite(share)}
         first, second, *_ = [*sorted(shares, key=lambda name: -shares[name])]
         said = ", ".join(f"{share:.2f} of {name}" for name, share in shares.items())
+        if np.isnan(self.legs.get("off-policy actions", 0.0)):
+            said += "; with the data's actions they grow too"
         if shares[first] - shares[second] < _ALIKE:
             return Fault("can't tell", f"it needs all legs alike: what may stay is {said}")
         return Fault(first, f"least of it has to go: what may stay is {said}")
@@ -345,8 +349,8 @@ class Diagnosis:
         yield f"Kernel: diagonal {told['diagonal']:.4g} on average{ratio}, condition {self.condition:.3g} [{SOURCES['kernel']}]"
         if self.move is not None:
             yield (
-                f"Next step: cosine {self.move.alignment:.3g} with the errors, {100 * self.move.second_order:.3g} % of it not first order "
-                f"[{SOURCES['move']}]"
+                f"Next step: cosine {self.move.alignment:.3g} with the errors; first order is off by {self.move.second_order:.3g} of its "
+                f"length [{SOURCES['move']}]"
             )
         yield f"Errors of {n} pairs, discount {self.discount:.6g}: {seen.verdict}, die out {reach} [{SOURCES['spectrum']}]"
         yield f"     at step size {self.step_size:.6g}: {'die out' if self.settles else 'do not'}, factor {self.factor:.6g} an update"
@@ -355,7 +359,7 @@ class Diagnosis:
         if self.updates_to_grow <= HORIZON:
             yield f"Growth in {HORIZON} updates [{SOURCES['cures']}]"
             for name, factor in self.cures.items():
-                yield f"     {name}: {'none' if factor == 1 else 'by more than 1e12' if factor >= _MOST else f'by {factor:.3g}'}"
+                yield f"     {name}: {'none' if factor < 1.005 else 'by more than 1e12' if factor >= _MOST else f'by {factor:.3g}'}"
             yield f"     weight decay: none from {self.decay_needed:.3g} on; not told by a batch: emphatic weighting, gradient TD"
         first, *others = str(self.theorem_2).splitlines()
         yield f"{first} [{SOURCES['theorem 2']}]"
@@ -448,7 +452,7 @@ def diagnose(
         largest = float(coupling.rho[0] * eigenvalues[-1])
     else:
         largest = float(np.linalg.eigvalsh(root[:, None] * coupling.kernel * root)[-1])
-    rounding = n * float(jnp.finfo(here.Q.dtype).eps)
+    rounding = n * float(np.finfo(np.dtype(here.Q.dtype)).eps)
     values, move = _read_values(
         network, parameters, inputs, here, coupling, discount * B @ ahead, discount, step_size, rewards, targets, largest_reward
     )
@@ -471,7 +475,7 @@ def _across(
     network: Network, parameters: PyTree, pairs: PyTree, here: Factors, B: Float[np.ndarray, "n m"]
 ) -> tuple[Float[np.ndarray, "m n"], Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
     """The kernel between other pairs and the batch, their values and squared gradients; zero for those that have no weight."""
-    used, n = B.any(axis=0), len(here.Q)
+    used, n = np.asarray(B.any(axis=0)), len(here.Q)
     across, values, sizes = np.zeros((len(used), n)), np.zeros(len(used)), np.zeros(len(used))
     if used.any():
         there = kernel_factors(network, parameters, jax.tree.map(lambda leaf: jnp.asarray(leaf)[used], pairs))
@@ -506,7 +510,8 @@ def _read_values(
     values = Values(largest, float(np.abs(targets).max()), reach / (1 - discount), float(np.sqrt(np.mean(delta**2))))
     zeta = coupling.rho * delta
     direction = pull_back(here, parameters, jnp.asarray(zeta, here.Q.dtype))
-    moved = np.asarray(network(jax.tree.map(lambda p, d: p + step_size * d, parameters, direction), inputs, dense), float) - Q
+    after = jax.tree.map(lambda p, d: p + step_size * d, parameters, direction)
+    moved = np.asarray(network(after, _follow(inputs, here), dense), float) - Q
     length = float(np.linalg.norm(moved))
     second = float(np.linalg.norm(moved - step_size * coupling.kernel @ zeta)) / length if length > 0 else np.nan
     cosine = float(moved @ delta) / (length * float(np.linalg.norm(delta))) if length > 0 else np.nan
@@ -520,14 +525,19 @@ def _read_policy(network: Network, parameters: PyTree, here: Factors, values: Va
     n = len(here.Q)
     if count_samples(at_policy) != n:
         raise ValueError(f"at_policy must hold {n} pairs, one an observation of the batch, got {count_samples(at_policy)}")
-    dtype = here.Q.dtype
-    pairs = jax.tree.map(lambda x: jnp.asarray(x, dtype if jnp.issubdtype(jnp.result_type(x), jnp.floating) else None), at_policy)
+    pairs = _follow(at_policy, here)
     there = np.asarray(network(parameters, pairs, dense), float)
     values = replace(values, overestimation=float(np.mean(there - np.asarray(here.Q, float))))
     if not n_action_columns:
         return values
     slopes = np.asarray(_slopes(network, parameters, pairs), float)[:, -n_action_columns:]
     return replace(values, slope=float(np.mean(np.linalg.norm(slopes, axis=1))))
+
+
+def _follow(pairs: PyTree, here: Factors) -> PyTree:
+    """The real ones among them in the precision of the network."""
+    dtype = here.Q.dtype
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype if jnp.issubdtype(jnp.result_type(x), jnp.floating) else None), pairs)
 
 
 @partial(jax.jit, static_argnums=0)

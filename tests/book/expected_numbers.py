@@ -473,32 +473,90 @@ def fastest_rates() -> int:
 @cache
 def study() -> list[dict[str, str]]:
     """The committed results, row by row."""
-    with (Path(__file__).parents[2] / "experiments" / "results" / "which_scalar.csv").open() as file:
+    with (Path(__file__).parents[2] / "experiments" / "results" / "divergence_causes.csv").open() as file:
         return list(csv.DictReader(file))
 
 
-def order(name: str, *, same_discount: bool = False) -> float:
-    """Share of pairs of relu problems that the candidate orders rightly on the judging half, pair by pair; sign from the other half."""
-
-    def share(half: str) -> float:
-        rows = [row for row in study() if row["activation"] == "relu" and row["half"] == half]
-        bad = [(float(row[name]), row["discount"]) for row in rows if row["diverged"] == "True"]
-        good = [(float(row[name]), row["discount"]) for row in rows if row["diverged"] == "False"]
-        pairs = [(b, g) for b, b_discount in bad for g, g_discount in good if b_discount == g_discount or not same_discount]
-        return sum((b > g) + 0.5 * (b == g) for b, g in pairs) / len(pairs)
-
-    return share("judge") if share("choose") >= 0.5 else 1 - share("judge")
+def of_study(test: Callable[[dict[str, str]], bool], activation: str = "relu") -> list[dict[str, str]]:
+    return [row for row in study() if row["activation"] == activation and test(row)]
 
 
-def best_order() -> tuple[float, str]:
-    names = list(study()[0])
-    candidates = names[names.index("initialisation") + 1 : names.index("diverged")]
-    return max((order(name, same_discount=True), name) for name in candidates if name != "discount alone")
+def gone(row: dict[str, str], way: str = "constant") -> bool:
+    return row[f"{way}: gone"] == "True"
 
 
-def relu_lost() -> float:
-    fates = [row["diverged"] == "True" for row in study() if row["activation"] == "relu" and row["discount"] == "0.99"]
+def cause(row: dict[str, str]) -> str:
+    """Whose doing it is that this run left with the constant step."""
+    if gone(row, "followed"):
+        return "triad" if gone(row, "followed closely") else "undecided"
+    if float(row["followed: last time"]) < float(row["constant: gone time"]):
+        return "undecided"
+    return "step" if gone(row, "constant, fixed target") else "both"
+
+
+def n_causes(*causes: str) -> int:
+    return len(of_study(lambda row: gone(row) and cause(row) in causes))
+
+
+def right_orders(scored: list[tuple[float, bool, str]]) -> float:
+    """Share of the pairs of one that leaves and one that stays, of the same kind, in which the one that leaves has the higher score."""
+    pairs = [(x, y) for x, left, kind in scored if left for y, stays, other in scored if not stays and kind == other]
+    return sum((x > y) + (x == y) / 2 for x, y in pairs) / len(pairs)
+
+
+def orders_of(name: str, way: str, discount: str = "0.99") -> float:
+    return right_orders([(float(row[name]), gone(row, way), "") for row in of_study(lambda row: row["discount"] == discount)])
+
+
+def orders_at_30(name: str, discount: str) -> float:
+    def early(row: dict[str, str]) -> bool:
+        beyond = int(row["constant: beyond sweep"])
+        return row["discount"] == discount and not 0 <= beyond <= 30 and float(row["constant: share at 30"]) <= 1
+
+    return right_orders([(float(row[f"constant: {name} at 30"]), gone(row), "") for row in of_study(early)])
+
+
+@cache
+def orders_fitted(kind: str, discount: str) -> float:
+    """Ridge-regularised logistic regression by Newton's method, each half judged by what was fitted on the other."""
+    rows = of_study(lambda _: True)
+    columns = [
+        [float(row["depth"]), log(float(row["width"])), row["initialisation"] == "lecun", row["initialisation"] == "he"] for row in rows
+    ]
+    if kind == "both":
+        names = list(rows[0])
+        names = names[names.index("half") + 1 : names.index("frozen: gone")]
+        for row, column in zip(rows, columns, strict=True):
+            alike = [other for other in rows if other["discount"] == row["discount"]]
+            for name in names:
+                others, here = [float(other[name]) for other in alike], float(row[name])
+                column.append(sum(x < here for x in others) + (sum(x == here for x in others) + 1) / 2)
+    X = np.array(columns, dtype=float)
+    X = (X - X.mean(axis=0)) / X.std(axis=0, ddof=1)
+    discounts = sorted({row["discount"] for row in rows})
+    Z = np.hstack([X, [[row["discount"] == g for g in discounts] for row in rows]])
+    penalty = np.array([1.0] * X.shape[1] + [0.0] * len(discounts))
+    y, first = np.array([gone(row) for row in rows]), np.array([row["half"] == "first" for row in rows])
+    scores = np.zeros(len(rows))
+    for half in (first, ~first):
+        w = np.zeros(Z.shape[1])
+        for _ in range(50):
+            p = 1 / (1 + np.exp(-Z[~half] @ w))
+            curvature = (Z[~half] * (p * (1 - p))[:, None]).T @ Z[~half] + np.diag(penalty)
+            w -= np.linalg.solve(curvature, Z[~half].T @ (p - y[~half]) + penalty * w)
+        scores[half] = X[half] @ w[: X.shape[1]]
+    scored = zip(scores, rows, strict=True)
+    return right_orders([(score, gone(row), row["half"]) for score, row in scored if row["discount"] == discount])
+
+
+def share_of_design(factor: str, level: str) -> float:
+    fates = [gone(row) for row in of_study(lambda row: row["discount"] == "0.95" and row[factor] == level)]
     return sum(fates) / len(fates)
+
+
+def middle_at_99(name: str) -> float:
+    numbers = sorted(float(row[name]) for row in of_study(lambda row: row["discount"] == "0.99"))
+    return (numbers[47] + numbers[48]) / 2
 
 
 # --- Kernels in practice ---------------------------------------------------------------------------------------------
@@ -1292,9 +1350,9 @@ def weighted_share(n: int = 150) -> float:
 CORRIDOR_INPUTS = np.array([[s, 2 * a - 1] for s in range(5) for a in range(2)], dtype=float)
 
 
-def network(activation: str) -> np.ndarray:
+def network(activation: str, seed: int = 0) -> np.ndarray:
     """The kernel of a network with two hidden layers on the ten pairs of the corridor, from its Jacobian."""
-    _, J = values_and_jacobian(drawn(jax.random.key(0), [2, 64, 64, 1]), CORRIDOR_INPUTS, np.zeros(10, dtype=int), activation)
+    _, J = values_and_jacobian(drawn(jax.random.key(seed), [2, 64, 64, 1]), CORRIDOR_INPUTS, np.zeros(10, dtype=int), activation)
     return J @ J.T
 
 
@@ -1318,10 +1376,14 @@ def least_row_ratio() -> float:
     return least
 
 
-def network_modulus() -> float:
-    K = network("relu")
+def network_modulus(activation: str = "relu", seed: int = 0) -> float:
+    K = network(activation, seed)
     a = 1 / np.linalg.norm(K, 2)  # times the weight, this is step times weight
     return float(np.abs(np.eye(10) - a * K).sum(axis=1).max())
+
+
+def least_network_modulus() -> float:
+    return min(network_modulus(name, seed) for name in SHAPES for seed in range(20))
 
 
 def least_network_leak() -> float:
@@ -1507,15 +1569,55 @@ EXPECTED: dict[str, Expectation] = {
     "ch08-network-leak": least_network_leak,
     "ch08-many-ratio": (least_row_ratio, 1e-5),
     "ch08-many-megabytes": lambda: 8 * 20_000**2 / 1e6,
-    "ch08-study-relu": relu_lost,
+    "ch08-network-beta-least": least_network_modulus,
     "ch08-study-problems": lambda: len(study()),
+    "ch08-study-others": lambda: sum(
+        gone(row) + gone(row, "followed") for name in ("tanh", "sin") for row in of_study(lambda _: True, name)
+    ),
+    "ch08-study-other-problems": lambda: len(of_study(lambda _: True, "tanh")) + len(of_study(lambda _: True, "sin")),
+    "ch08-study-left": lambda: len(of_study(gone)),
+    "ch08-study-relu": lambda: len(of_study(lambda _: True)),
+    "ch08-study-followed": lambda: len(of_study(lambda row: gone(row, "followed"))),
+    "ch08-study-constant-99": lambda: len(of_study(lambda row: row["discount"] == "0.99" and gone(row))),
+    "ch08-study-fixed-99": lambda: len(of_study(lambda row: row["discount"] == "0.99" and gone(row, "constant, fixed target"))),
+    "ch08-study-zero": lambda: len(of_study(lambda row: gone(row, "constant, discount 0"))),
+    "ch08-study-frozen-99": lambda: len(of_study(lambda row: row["discount"] == "0.99" and 0 <= int(row["frozen: gone sweep"]) <= 2000)),
     "ch08-study-contractions": lambda: sum(float(row["beta(K)"]) < 1 for row in study()),
-    "ch08-study-discount": lambda: order("discount alone"),
-    "ch08-study-spectrum": lambda: order("spectrum, optimal policy"),
-    "ch08-study-row": lambda: order("row ratio, mean"),
-    "ch08-study-17": lambda: order("condition (17), worst row"),
-    "ch08-study-best": lambda: best_order()[0],
-    "ch08-study-best-name": lambda: best_order()[1],
+    "ch08-cause-triad": lambda: n_causes("triad"),
+    "ch08-cause-step": lambda: n_causes("step"),
+    "ch08-cause-both": lambda: n_causes("both"),
+    "ch08-cause-undecided": lambda: n_causes("undecided"),
+    "ch08-cause-most": lambda: n_causes("triad", "undecided"),
+    "ch08-limit-first": lambda: len(
+        of_study(lambda row: gone(row) and 0 <= int(row["constant: limit sweep"]) < int(row["constant: beyond sweep"]))
+    ),
+    "ch08-limit-stay": lambda: len(of_study(lambda row: not gone(row) and int(row["constant: limit sweep"]) >= 0)),
+    "ch08-stay": lambda: len(of_study(lambda row: not gone(row))),
+    "ch08-growth-before": lambda: len(of_study(lambda row: gone(row) and float(row["constant: largest growth"]) > 1e-9)),
+    "ch08-only-followed": lambda: len(of_study(lambda row: gone(row, "followed") and not gone(row))),
+    "ch08-frozen-late": lambda: len(of_study(lambda row: row["discount"] == "0.99" and gone(row, "frozen"))),
+    "ch08-frozen-rescued": lambda: len(
+        of_study(lambda row: row["discount"] == "0.99" and gone(row, "frozen") and not gone(row, "followed"))
+    ),
+    "ch08-followed-time": lambda: middle_at_99("followed: last time"),
+    "ch08-constant-sweeps": lambda: 2 * middle_at_99("followed: last time"),
+    "ch08-followed-error": lambda: middle_at_99("followed: last error"),
+    "ch08-design-depth-one": lambda: share_of_design("depth", "1"),
+    "ch08-design-depth-two": lambda: share_of_design("depth", "2"),
+    "ch08-design-narrow": lambda: share_of_design("width", "16"),
+    "ch08-design-wide": lambda: share_of_design("width", "64"),
+    "ch08-design-he": lambda: share_of_design("initialisation", "he"),
+    "ch08-design-pytorch": lambda: share_of_design("initialisation", "pytorch"),
+    "ch08-order-frozen": lambda: orders_of("growth, worst of 30 policies", "frozen"),
+    "ch08-order-worst": lambda: orders_of("growth, worst of 30 policies", "constant"),
+    "ch08-order-greedy": lambda: orders_of("growth, greedy policy", "constant"),
+    "ch08-order-growth-30": lambda: orders_at_30("growth", "0.99"),
+    "ch08-order-step-30": lambda: orders_at_30("step", "0.99"),
+    "ch08-order-step-30-95": lambda: orders_at_30("step", "0.95"),
+    # Two minimisers stop at slightly different weights, which may turn a pair round.
+    "ch08-order-design": (lambda: orders_fitted("design", "0.99"), 0.01),
+    "ch08-order-design-95": (lambda: orders_fitted("design", "0.95"), 0.01),
+    "ch08-order-both": (lambda: orders_fitted("both", "0.99"), 0.01),
     "ch09-wave-relu": (lambda: wave("relu"), 1e-5),  # of a matrix that is nearly singular
     "ch09-wave-tanh": (lambda: wave("tanh"), 1e-2),
     "ch09-wave-sin": (lambda: wave("sin"), 1e-2),

@@ -48,20 +48,34 @@ def test_every_result_says_what_made_it(name):
     assert (RESULTS / f"{name}.csv").is_file()
 
 
-def test_the_candidates_of_the_study_come_out_again():
-    table = pd.read_csv(RESULTS / "which_scalar.csv")
+def test_the_first_sweeps_of_the_study_of_causes_come_out_again():
+    table = pd.read_csv(RESULTS / "divergence_causes.csv").query("activation == 'relu' and width == 16 and depth == 1 and draw == 0")
     with jax.enable_x64(True):
-        study = load("which_scalar")
-        for cell in (0, 8):
-            again = study.run_cell(cell, discounts=(0.5, 0.9), draws=2, n_sweeps=1)
-            made = dict(zip(("activation", "width", "depth"), study.CELLS[cell], strict=True))
-            here = np.all([table[key] == value for key, value in made.items()], axis=0)
-            rows = table[here & table["discount"].isin((0.5, 0.9)) & (table["draw"] < 2)]
-            names = list(table.columns[table.columns.get_loc("initialisation") + 1 : table.columns.get_loc("diverged")])
-            # The condition number is that of a nearly singular matrix: it depends on the last bits.
-            names.remove("condition number of K")
-            np.testing.assert_allclose(again[names].to_numpy(), rows[names].to_numpy(), rtol=1e-5, atol=1e-7)
-            assert list(again["initialisation"]) == list(rows["initialisation"])
+        again = load("divergence_causes").run_shape(0, draws=1, cap=30)
+    assert len(again) == len(table) == 9
+    assert list(again["initialisation"]) == list(table["initialisation"])
+    names = list(again.columns[again.columns.get_loc("half") + 1 : again.columns.get_loc("frozen: gone")])
+    # The condition number is that of a nearly singular matrix: it depends on the last bits.
+    names.remove("condition number of K")
+    names += [f"{way}: {what} at 30" for way in ("constant", "followed", "constant, discount 0") for what in ("share", "kernel")]
+    np.testing.assert_allclose(again[names].to_numpy(), table[names].to_numpy(), rtol=1e-4, atol=1e-7)
+    early = table["constant, fixed target: gone sweep"].between(0, 29).to_numpy()
+    assert early.any()
+    np.testing.assert_array_equal(again["constant, fixed target: gone"], early)
+
+
+def test_a_step_that_is_too_large_leaves_on_fixed_targets_and_one_that_follows_does_not():
+    """The control of the study must be able to find what it looks for: ten times the step leaves without any bootstrapping."""
+    with jax.enable_x64(True):
+        study = load("divergence_causes")
+        cases = [study.draw(3, "lecun", 0.99, number) for number in range(4)]
+        problem = study.Problem(*(np.stack(leaves) for leaves in zip(*(case[1] for case in cases), strict=True)))
+        layers = jax.tree.map(lambda *leaves: np.stack(leaves), *(case[2] for case in cases))
+        way = study.CONDITIONS["constant, fixed target"]
+        large = study.learn("relu", way, layers, problem, fraction=5.0, n_sweeps=100)
+        followed = study.learn("relu", study.CONDITIONS["followed, fixed target"], layers, problem, n_sweeps=100)
+    assert large["gone"].all()
+    assert not followed["gone"].any()
 
 
 def test_the_first_updates_on_the_corridor_come_out_again():

@@ -341,6 +341,7 @@ def test_what_may_stay_of_each_leg_in_closed_form():
     worse = doubled(0.9, 0.5, next_of_data=4 * jnp.ones((1, 1)))
     assert np.isnan(worse.legs["off-policy actions"])
     assert "off-policy" not in worse.fault.reason
+    assert worse.fault.reason.endswith("with the data's actions they grow too")
 
 
 def test_the_leg_of_which_least_has_to_go_is_named():
@@ -355,6 +356,9 @@ def test_other_faults_come_before_the_legs():
     long = doubled(0.3, 6.0)  # M = 0.4
     assert (long.fault.name, long.factor) == ("step", pytest.approx(1.4))
     assert long.updates_to_grow == pytest.approx(1 / np.log(1.4))
+    longer = doubled(0.9, 2.5)  # M = -0.8: it grows at every step, and 2 is the most that fixed targets bear
+    assert (longer.fault.name, doubled(0.9, 1.5).fault.name) == ("step", "can't tell")
+    assert "shorten it and ask again" in longer.fault.reason
     quiet = doubled(0.3, 0.5)
     assert (quiet.fault.name, quiet.updates_to_grow) == ("none", np.inf)
     assert quiet.legs == {"bootstrapping": 1.0, "generalisation": 1.0}

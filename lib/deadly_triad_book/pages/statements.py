@@ -43,13 +43,12 @@ def statements(document: nodes.document) -> Iterator[nodes.Element]:
 
 def title(statement: nodes.Element) -> list[nodes.Node]:
     """What is written after a statement's number, without its brackets; empty if it has no name."""
-    (found,) = [child for child in statement.children if isinstance(child, nodes.title)][:1] or [nodes.title()]
-    children = [child.deepcopy() for child in found.children]
+    found = next((child for child in statement.children if isinstance(child, nodes.title)), None)
+    children = [] if found is None else [child.deepcopy() for child in found.children]
     text = [i for i, child in enumerate(children) if isinstance(child, nodes.Text)]
-    for i, strip in (
-        ((text[0], lambda s: s[s.find("(") + 1 :] if "(" in s else ""), (text[-1], lambda s: s.removesuffix(")"))) if text else ()
-    ):
-        children[i] = nodes.Text(strip(str(children[i])))
+    if text:
+        children[text[0]] = nodes.Text("".join(str(children[text[0]]).partition("(")[2:]))
+        children[text[-1]] = nodes.Text(str(children[text[-1]]).removesuffix(")"))
     return [child for child in children if child.astext()]
 
 
@@ -65,7 +64,7 @@ def terms(path: Path) -> dict[str, list[tuple[str, str]]]:
 
 def entry(text: str, anchor: str) -> addnodes.index:
     """An entry of the index; `a; b` stands under a."""
-    return addnodes.index(entries=[("single", text, anchor, "", None)])  # type: ignore[no-untyped-call]
+    return addnodes.index(entries=[("single", text, anchor, "", None)])
 
 
 class Indexed(SphinxTransform):
