@@ -97,6 +97,24 @@ def test_baird_counts_sweeps():
     assert 0.9**tenth == pytest.approx(0.1)
 
 
+EIGENVALUES = [(0.5, 1.0), (2.0, 0.0), (0.0, 1.0), (-0.3, 0.4), (0.0, 0.0), (3.0, -2.0)]
+
+
+def test_the_disc_has_the_verdict_and_the_steps_of_the_package():
+    for re_, im in EIGENVALUES:
+        found = analyse_stability(np.array([[re_, -im], [im, re_]]))
+        for step in (0.05, 0.7, 2.0):
+            factor, largest, orbit = call("disc", [[name, [re_, im], step, 7][:n] for name, n in CALLS])
+            expected = found.error_factor(step) if (re_, im) != (0.0, 0.0) else 1.0
+            assert factor == pytest.approx(expected)
+            assert largest == (None if found.largest_stable_step == np.inf else pytest.approx(found.largest_stable_step))
+            powers = (1 - step * complex(re_, im)) ** np.arange(8)
+            np.testing.assert_allclose(np.array(orbit) @ [1, 1j], powers, rtol=1e-12, atol=1e-12)
+
+
+CALLS = (("errorFactor", 3), ("largestStep", 2), ("orbit", 4))
+
+
 def layers_of(seed, hidden):
     return init_mlp(jax.random.key(seed), [1, *hidden, 2], "pytorch", dtype=jnp.float64)
 
