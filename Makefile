@@ -14,7 +14,7 @@ SERVE := $(BUILD)/serve
 
 PACKAGE := $(shell find lib -name '*.py' -o -name '*.html' -o -name '*.mjs' -o -name 'py.typed')
 MEASURED := $(wildcard benchmarks/results/*.* experiments/results/*.*)
-CONTENT := $(wildcard *.md appendices/*.md chapters/*.ipynb) _config.yml _toc.yml references.bib $(shell find _static -type f)
+CONTENT := $(wildcard *.md appendices/*.md appendices/*.yml chapters/*.ipynb) _config.yml _toc.yml references.bib $(shell find _static -type f)
 WORKERS ?= 2
 PORT ?= 8000
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
@@ -158,9 +158,9 @@ chromium:
 	    apt-get update -qq && apt-get install -qq -y chromium > /dev/null; }; } || { \
 	  echo "The browser tests need Chromium and it is not here: install it (on Debian: sudo apt-get install chromium), or run make with CHROMIUM=/path/to/a/chrome; 'make lint types unit setup book' checks all but the pages." >&2; exit 1; }
 
-adapters: $(READER)  ## the adapter of PyTorch, in an environment of its own (several GB, not part of test)
+adapters: $(READER)  ## the adapters of PyTorch and stable-baselines3, in an environment of its own (several GB, not part of test)
 	@$(PYTHON) .ci/install.py $(BUILD)/torch requirements-torch.lock
-	@PYTHONPATH=lib DEADLY_TRIAD_REQUIRE=torch $(BUILD)/torch/bin/python -m pytest --doctest-modules tests/package/test_adapters_torch.py lib/deadly_triad/adapters
+	@PYTHONPATH=lib DEADLY_TRIAD_REQUIRE=torch,sb3 $(BUILD)/torch/bin/python -m pytest --doctest-modules tests/package/test_adapters_torch.py tests/package/test_adapters_sb3.py lib/deadly_triad/adapters
 
 # --- speed -----------------------------------------------------------------------------------------------------------
 

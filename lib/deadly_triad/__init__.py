@@ -3,8 +3,9 @@
 Six floors; a module imports only from floors below its own, inside functions too:
 
     5  training        two loops: one compiled, for environments in JAX; one on the host, for Gymnasium
+    4  diagnose        the report as a command, python -m deadly_triad.diagnose
     4  agents          act and update of an actor and its critics (PreQN, DDPG, TD3), the memory
-    3  adapters        networks of Flax, Equinox and PyTorch, and any function
+    3  adapters        networks of Flax, Equinox and PyTorch, any function, agents of stable-baselines3
     3  preqn           Q-learning preconditioned by the kernel of its minibatch, with a line search
     3  diagnosis       from a network and its transitions to the verdicts of the theory
     3  cures           emphatic weighting, gradient TD, target networks
@@ -17,6 +18,7 @@ Six floors; a module imports only from floors below its own, inside functions to
     2  value_updates   updates of a table
     2  stability       when does x -> x - step_size (M x - c) settle?
     1  networks        small networks as functions, initialisations, activations
+    1  episodes        where recorded episodes end, and whether their marks can be true
     1  environments    what a functional environment is, and the pendulum
     1  mdp             finite MDPs, policies, Bellman operators, exact values
     1  fixed_point     iterate a map, norms, modulus, Banach's bounds

@@ -27,25 +27,97 @@ A network with a single weight, at a pair whose successor has twice its value (w
 ('unstable', -0.8)
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from deadly_triad._checks import check_discount, check_step_size
+from deadly_triad._checks import check_discount, check_positive, check_shape, check_step_size
+from deadly_triad.episodes import Episodes
 from deadly_triad.kernel_updates import Coupling, Rows, Theorem2, theorem_2
-from deadly_triad.networks import Network
-from deadly_triad.ntk import Factors, check_network, count_samples, gram, kernel_factors
-from deadly_triad.stability import Stability, analyse_stability
+from deadly_triad.networks import Network, dense
+from deadly_triad.ntk import Factors, check_network, count_samples, gram, kernel_factors, pull_back
+from deadly_triad.stability import Stability, analyse_stability, spectral_radius
+
+HORIZON: Final = 1000
+"""What grows by less than a factor e in so many updates is not what blew a network up: on minibatches the sign alone says nothing."""
+_ALIKE = 0.1  # shares of a leg that are closer than this are not told apart
+_MOST = 1e12  # by which the table of cures says that something grows
+_INNER_STEPS = 200  # how long a target network is held in the table of cures: one over the rate 0.005
+
+SOURCES: Final = {
+    "values": "Bellman operators",
+    "record": "Bellman operators",
+    "kernel": "The kernel of deep Q-learning",
+    "move": "PreQN",
+    "theorem 2": "Theorem 2",
+    "spectrum": "From parameters to values",
+    "cures": "Other cures",
+    "leg": "Diagnose your own",
+}
+"""The chapters that explain the parts of a report."""
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    r"""What the values of a batch are, beside what they can be.
+
+    Attributes:
+        largest_value: the largest |Q|.
+        largest_target: the largest |target|; NaN without rewards.
+        bound: $\max |r| / (1 - \gamma)$ with the largest |r| that is known: no true value is above it. NaN without rewards.
+        td_error: root mean square of targets minus values; NaN without rewards.
+        overestimation: mean of $Q(s, \mu(s)) - Q(s, a)$ over the batch; NaN without the policy.
+        slope: mean norm of $\nabla_a Q(s, \mu(s))$; NaN without the policy, or for actions that have no gradient.
+    """
+
+    largest_value: float
+    largest_target: float = np.nan
+    bound: float = np.nan
+    td_error: float = np.nan
+    overestimation: float = np.nan
+    slope: float = np.nan
+
+    @property
+    def out_of_bound(self) -> bool:
+        """Whether a value or a target is larger than any true value."""
+        return max(self.largest_value, self.largest_target) > self.bound
+
+
+@dataclass(frozen=True, eq=False)
+class Move:
+    r"""What the update that is to come would do to the values of its batch; NaN if nothing moves.
+
+    Attributes:
+        alignment: cosine of their move with the errors, targets minus values.
+        second_order: how far first order is from the move, in its length, $\|\Delta Q - \alpha K D \delta\| / \|\Delta Q\|$.
+    """
+
+    alignment: float
+    second_order: float
+
+
+@dataclass(frozen=True, eq=False)
+class Fault:
+    """Where the fault lies.
+
+    Attributes:
+        name: "record", "step", one of the legs "bootstrapping", "off-policy actions" and "generalisation", "none" or "can't tell".
+        reason: in a sentence.
+    """
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    r"""What the theory says of one network and one minibatch; `print` it.
+    r"""What the theory says of one network and one minibatch; `print` it, `draw` it, or log `numbers`.
 
     Attributes:
         coupling: $K$ and $\rho$ on the pairs of the batch.
@@ -57,6 +129,12 @@ class Diagnosis:
         matrix: $M$, shape (n, n).
         largest_step_with_fixed_targets: $2 / \lambda_{\max}(K D_\rho)$; longer steps overshoot even where nothing is bootstrapped, and
             infinity where nothing moves.
+        values: of the batch.
+        condition: largest over smallest eigenvalue of K, infinity where the smallest is zero in the precision of the network.
+        move: of the next update; None without rewards.
+        episodes: of the record that the batch was drawn from, if there is one.
+        bootstrap_diagonal: $\|\nabla Q(y_j)\|^2$ at the bootstrap pairs that have weight, as a mean over each row of the batch, shape (n,).
+        matrix_of_data: $M$ for the actions that the data took next; None if they were not told.
     """
 
     coupling: Coupling
@@ -64,6 +142,12 @@ class Diagnosis:
     stability: Stability
     matrix: Float[np.ndarray, "n n"]
     largest_step_with_fixed_targets: float
+    values: Values
+    condition: float
+    move: Move | None
+    episodes: Episodes | None
+    bootstrap_diagonal: Float[np.ndarray, " n"]
+    matrix_of_data: Float[np.ndarray, "n n"] | None
 
     @property
     def discount(self) -> float:
@@ -85,23 +169,215 @@ class Diagnosis:
         """By which the slowest error that moves shrinks in an update, in the long run; above 1 the fastest one grows by it."""
         return self.stability.error_factor(self.step_size)
 
+    @property
+    def updates_to_grow(self) -> float:
+        """After how many updates the fastest error has grown by a factor e; infinity if none grows."""
+        return 1 / float(np.log(self.factor)) if self.factor > 1 else np.inf
+
+    @cached_property
+    def legs(self) -> dict[str, float]:
+        r"""How much of each leg of the triad may stay, from 0 to 1, so that nothing grows by e within `HORIZON` updates. Takes a while.
+
+        - "bootstrapping": the share $t$ of $\gamma$.
+        - "off-policy actions": targets $t \, Q(s', \mu(s')) + (1 - t) \, Q(s', a')$ with the actions $a'$ that the data took. Only where
+          these are known, and NaN where the errors grow with the data's actions too: then this leg is not what carries the fault.
+        - "generalisation": $t M + (1 - t) \bar k I$, between the network and a table in which an update moves each pair as much as the
+          network does on average, $\bar k$ being the mean of $K_{ii} \rho_i$.
+        """
+        own = float(np.mean(self.coupling.own))
+        without = self.coupling.matrix
+        found = {"bootstrapping": self._share(without), "generalisation": self._share(own * np.eye(len(without)))}
+        if self.matrix_of_data is not None:
+            found["off-policy actions"] = self._share(self.matrix_of_data)
+        return found
+
+    @cached_property
+    def fault(self) -> Fault:
+        """Where the fault lies, by what is least doubtful first: the record, the step, then the leg of which least has to go."""
+        if self.episodes is not None and self.episodes.faults:
+            return Fault("record", "ends and cuts look confused, and every other figure rests on them")
+        if self.updates_to_grow > HORIZON:
+            if self.values.out_of_bound:
+                return Fault(
+                    "can't tell", f"values are out of bound, and yet nothing grows by e within {HORIZON} updates: what blew up has passed"
+                )
+            return Fault("none", f"no error grows by e within {HORIZON} updates")
+        if self.step_size * self.decay_needed * HORIZON <= 1:
+            return Fault("step", "errors overshoot, and with a short step none would grow; no leg of the triad is needed for that")
+        if self.step_size >= self.largest_step_with_fixed_targets:
+            return Fault("step", "it is longer than even fixed targets bear, so it hides what else there is: shorten it and ask again")
+        shares = {name: share for name, share in self.legs.items() if np.isfinite(share)}
+        first, second, *_ = [*sorted(shares, key=lambda name: -shares[name])]
+        said = ", ".join(f"{share:.2f} of {name}" for name, share in shares.items())
+        if np.isnan(self.legs.get("off-policy actions", 0.0)):
+            said += "; with the data's actions they grow too"
+        if shares[first] - shares[second] < _ALIKE:
+            return Fault("can't tell", f"it needs all legs alike: what may stay is {said}")
+        return Fault(first, f"least of it has to go: what may stay is {said}")
+
+    @cached_property
+    def cures(self) -> dict[str, float]:
+        r"""By what factor the fastest error grows in `HORIZON` updates under each cure, kernel and bootstrap pairs held as they are.
+
+        1 is where the errors do not grow. "preconditioned" has the step 0.1; "target network" is held for 200 updates, and the factor is
+        that of as many refreshes as fit in; "unit gradients" scales all gradients to one length, which is what normalisation aims at.
+        """
+        K, rho, M, step = self.coupling.kernel, self.coupling.rho, self.matrix, self.step_size
+        n = len(K)
+        own, ahead = np.sqrt(np.diag(K)), np.sqrt(self.bootstrap_diagonal)
+        through = (K * rho - M) / np.where(ahead > 0, ahead, 1)[:, None]  # of each row's bootstrap, as if its gradient had length 1
+        unit = (K * rho) / np.where(own > 0, own, 1)[:, None] - through
+        unit = unit / np.where(own > 0, own, 1) * float(np.mean(own**2))
+        live = rho > 0
+        solved = np.linalg.solve(K + 1e-4 * np.mean(own**2) * np.eye(n), (M / np.where(live, rho, 1)).T).T * live
+        held, total = np.eye(n), np.zeros((n, n))
+        shrink, sums = np.eye(n) - step * K * rho, step * np.eye(n)
+        steps = _INNER_STEPS
+        with np.errstate(over="ignore", invalid="ignore"):
+            while steps:  # powers and their sum, by doubling
+                if steps % 2:
+                    total, held = total + held @ sums, held @ shrink
+                sums, shrink, steps = sums + shrink @ sums, shrink @ shrink, steps // 2
+            refresh = np.eye(n) - M @ total
+        radius = spectral_radius(refresh) if np.all(np.isfinite(refresh)) else np.inf
+        exponents = {
+            "as it is": HORIZON * step * _growth(M, self.stability.eigenvalues),
+            "preconditioned": HORIZON * 0.1 * _growth(solved),
+            "unit gradients": HORIZON * step * _growth(unit),
+            "target network": HORIZON / _INNER_STEPS * float(np.log(max(1.0, radius))),
+        }
+        return {name: min(float(np.exp(min(exponent, 30.0))), _MOST) for name, exponent in exponents.items()}
+
+    @property
+    def decay_needed(self) -> float:
+        r"""The least weight decay, $\theta' = (1 - \alpha \eta) \theta + \dots$, with which no error grows."""
+        return _growth(self.matrix, self.stability.eigenvalues)
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """A flat table for logging; what is not known is left out. `legs` and `cures`, which take longer, are not in it."""
+        real, rows = self.stability.eigenvalues.real, self.theorem_2.rows
+        kept = {
+            "largest_value": self.values.largest_value,
+            "largest_target": self.values.largest_target,
+            "bound": self.values.bound,
+            "td_error": self.values.td_error,
+            "overestimation": self.values.overestimation,
+            "slope": self.values.slope,
+            "diagonal": float(np.mean(np.diag(self.coupling.kernel))),
+            "row_ratio": float(np.mean(rows.ratios)) if np.all(rows.own > 0) else np.nan,
+            "condition": self.condition,
+            "alignment": self.move.alignment if self.move else np.nan,
+            "second_order": self.move.second_order if self.move else np.nan,
+            "breaks_16": float(len(self.theorem_2.breaks_16)),
+            "breaks_17": float(len(self.theorem_2.breaks_17)),
+            "modulus": self.theorem_2.modulus,
+            "least_eigenvalue": float(real.min()),
+            "largest_eigenvalue": float(real.max()),
+            "step_size": self.step_size,
+            "largest_stable_step": self.stability.largest_stable_step,
+            "largest_step_with_fixed_targets": self.largest_step_with_fixed_targets,
+            "updates_to_grow": self.updates_to_grow,
+        }
+        return {name: value for name, value in kept.items() if not np.isnan(value)}
+
     def __str__(self) -> str:
-        seen, n = self.stability, len(self.matrix)
-        real, largest = seen.eigenvalues.real, seen.largest_stable_step
-        reach = f"below step size {largest:.6g}" if largest else "at no step size"
-        return "\n".join(
-            [
-                f"Errors of {n} pairs, discount {self.discount:.6g}: {seen.verdict}, die out {reach}",
-                f"     at step size {self.step_size:.6g}: {'die out' if self.settles else 'do not'}, factor {self.factor:.6g} an update",
-                f"     real parts of eigenvalues: {real.min():.4g} to {real.max():.4g}; {seen.n_null} of {n} eigenvalues are zero",
-                f"With fixed targets: settles below step size {self.largest_step_with_fixed_targets:.6g}",
-                str(self.theorem_2),
-            ]
-        )
+        return "\n".join(self._lines())
 
     def _repr_pretty_(self, printer: object, _cycle: bool) -> None:
         """Let a notebook show the report as text when it ends a cell."""
         printer.text(str(self))  # type: ignore[attr-defined]
+
+    def draw(self, axes: Any) -> None:
+        r"""Draw four pictures: values and targets beside the bound, K, the spectrum of $I - \alpha M$, and what may stay of each leg.
+
+        Args:
+            axes: four of Matplotlib's.
+
+        Raises:
+            ValueError: if there are not four.
+        """
+        if len(axes) != 4:
+            raise ValueError(f"axes must be four, got {len(axes)}")
+        values, kernel, spectrum, legs = axes
+        named = {"|Q|": self.values.largest_value, "|target|": self.values.largest_target, "bound": self.values.bound}
+        named = {name: value for name, value in named.items() if np.isfinite(value)}
+        values.barh(list(named), list(named.values()))
+        values.set(title="largest values")
+        own = np.sqrt(np.diag(self.coupling.kernel))
+        own = np.where(own > 0, own, 1)
+        kernel.imshow(self.coupling.kernel / own / own[:, None], vmin=-1, vmax=1, cmap="RdBu_r")
+        kernel.set(title="K, as cosines", xlabel="pair", ylabel="pair")
+        circle, after = np.exp(2j * np.pi * np.linspace(0, 1, 200)), 1 - self.step_size * self.stability.eigenvalues
+        spectrum.plot(circle.real, circle.imag, linewidth=1)
+        spectrum.plot(after.real, after.imag, ".")
+        spectrum.set(title="eigenvalues of an update", xlabel="real part", ylabel="imaginary part")
+        if self.updates_to_grow <= HORIZON:
+            shares = {name: share for name, share in self.legs.items() if np.isfinite(share)}
+            legs.barh(list(shares), list(shares.values()))
+        legs.set(title="what may stay", xlim=(0, 1))
+
+    # --- The report as text ---
+
+    def _share(self, other: Float[np.ndarray, "n n"]) -> float:
+        """The largest share t for which nothing grows in t M + (1 - t) other; NaN if something does at 0."""
+
+        def quiet(t: float) -> bool:
+            return self.step_size * _growth(t * self.matrix + (1 - t) * other) * HORIZON <= 1
+
+        if not quiet(0.0):
+            return np.nan
+        if quiet(1.0):
+            return 1.0
+        low, high = 0.0, 1.0
+        while high - low > 0.01:
+            middle = (low + high) / 2
+            low, high = (middle, high) if quiet(middle) else (low, middle)
+        return low
+
+    def _lines(self) -> Iterator[str]:
+        seen, n, told = self.stability, len(self.matrix), self.numbers
+        real, largest = seen.eigenvalues.real, seen.largest_stable_step
+        reach = f"below step size {largest:.6g}" if largest else "at no step size"
+        yield f"Fault: {self.fault.name}; {self.fault.reason} [{SOURCES['leg']}]"
+        yield from self._value_lines()
+        if self.episodes is not None:
+            first, *others = str(self.episodes).splitlines()
+            yield f"Record: {first} [{SOURCES['record']}]"
+            yield from others
+        ratio = f", row ratio {told['row_ratio']:.3g}" if "row_ratio" in told else ""
+        yield f"Kernel: diagonal {told['diagonal']:.4g} on average{ratio}, condition {self.condition:.3g} [{SOURCES['kernel']}]"
+        if self.move is not None:
+            yield (
+                f"Next step: cosine {self.move.alignment:.3g} with the errors; first order is off by {self.move.second_order:.3g} of its "
+                f"length [{SOURCES['move']}]"
+            )
+        yield f"Errors of {n} pairs, discount {self.discount:.6g}: {seen.verdict}, die out {reach} [{SOURCES['spectrum']}]"
+        yield f"     at step size {self.step_size:.6g}: {'die out' if self.settles else 'do not'}, factor {self.factor:.6g} an update"
+        yield f"     real parts of eigenvalues: {real.min():.4g} to {real.max():.4g}; {seen.n_null} of {n} eigenvalues are zero"
+        yield f"With fixed targets: settles below step size {self.largest_step_with_fixed_targets:.6g}"
+        if self.updates_to_grow <= HORIZON:
+            yield f"Growth in {HORIZON} updates [{SOURCES['cures']}]"
+            for name, factor in self.cures.items():
+                yield f"     {name}: {'none' if factor < 1.005 else 'by more than 1e12' if factor >= _MOST else f'by {factor:.3g}'}"
+            yield f"     weight decay: none from {self.decay_needed:.3g} on; not told by a batch: emphatic weighting, gradient TD"
+        first, *others = str(self.theorem_2).splitlines()
+        yield f"{first} [{SOURCES['theorem 2']}]"
+        yield from others
+
+    def _value_lines(self) -> Iterator[str]:
+        v = self.values
+        if np.isnan(v.bound):
+            yield f"Values: |Q| up to {v.largest_value:.4g}; no rewards, no bound [{SOURCES['values']}]"
+        else:
+            said = "OUT OF BOUND" if v.out_of_bound else "within"
+            yield (
+                f"Values: |Q| up to {v.largest_value:.4g}, targets up to {v.largest_target:.4g}, bound {v.bound:.4g}: {said}; "
+                f"error {v.td_error:.4g} [{SOURCES['values']}]"
+            )
+        if not np.isnan(v.overestimation):
+            slope = "" if np.isnan(v.slope) else f"; slope of Q in the action there {v.slope:.4g}"
+            yield f"     at the policy's actions Q is {v.overestimation:+.4g} against those of the data{slope}"
 
 
 def diagnose(
@@ -116,11 +392,19 @@ def diagnose(
     bootstrap: Float[np.ndarray, "n columns"] | None = None,
     ends: Bool[np.ndarray, " n"] | None = None,
     names: Sequence[str] | None = None,
+    rewards: Float[np.ndarray, " n"] | None = None,
+    targets: Float[np.ndarray, " n"] | None = None,
+    largest_reward: float | None = None,
+    at_policy: PyTree | None = None,
+    n_action_columns: int = 0,
+    next_of_data: PyTree | None = None,
+    episodes: Episodes | None = None,
 ) -> Diagnosis:
-    r"""Diagnose a network on a minibatch: Theorem 2, the spectrum of the update, the verdict and the largest steps.
+    r"""Diagnose a network on a minibatch: Theorem 2, the spectrum of the update, the verdict, the largest steps, and where the fault lies.
 
     The network is differentiated in the precision of its parameters, everything after that is float64. Of float32 gradients, eigenvalues
-    below 1e-7 of the largest one are not to be trusted.
+    below 1e-7 of the largest one are not to be trusted. With 256 pairs it takes about a tenth of a second, half of it for eigenvalues; the
+    legs and cures, which are found when they are asked for or printed, take as much again several times.
 
     Args:
         network: the function $Q_\theta$ (see `networks`).
@@ -134,6 +418,13 @@ def diagnose(
             Weights of at least 0 that sum to at most 1 in a row. By default m = n, and pair i bootstraps from pair i alone.
         ends: which transitions end the episode, and so bootstrap from nothing.
         names: what the report calls the pairs.
+        rewards: of the transitions; without them there are no targets.
+        targets: those that the agent uses; by default $r + \gamma B Q(y)$. With a target network, twins or an entropy term they are others.
+        largest_reward: the largest |r| that can occur; by default the largest in `rewards`.
+        at_policy: the batch's observations with the actions that the policy takes there.
+        n_action_columns: so many last columns of the inputs, then an array, are the action; 0 where it has no gradient.
+        next_of_data: for each transition the pair that followed in the data; what stands there at ends is not looked at.
+        episodes: of the record that the batch is from, by `episodes.read_episodes`.
 
     Raises:
         ValueError: if an argument is not as said here, or as `kernel_factors`.
@@ -148,21 +439,115 @@ def diagnose(
         B = np.where(np.asarray(ends)[:, None], 0.0, B)
     here = kernel_factors(network, parameters, inputs)
     coupling = Coupling(gram(here), np.full(n, 1 / n) if rho is None else np.asarray(rho, float))
-    used = B.any(axis=0)
-    across = np.zeros((m, n))
-    if used.any():
-        there = kernel_factors(network, parameters, jax.tree.map(lambda leaf: jnp.asarray(leaf)[used], next_inputs))
-        across[used] = gram(there, here)
+    across, ahead, sizes = _across(network, parameters, next_inputs, here, B)
     matrix = error_matrix(coupling, across, B, discount)
-    root = np.sqrt(coupling.rho)
-    largest = float(np.linalg.eigvalsh(root[:, None] * coupling.kernel * root)[-1])
+    matrix_of_data = None
+    if next_of_data is not None:
+        if count_samples(next_of_data) != n:
+            raise ValueError(f"next_of_data must hold {n} pairs, one a transition, got {count_samples(next_of_data)}")
+        E = np.diag(B.any(axis=1).astype(float))
+        matrix_of_data = error_matrix(coupling, _across(network, parameters, next_of_data, here, E)[0], E, discount)
+    eigenvalues, root = np.linalg.eigvalsh(coupling.kernel), np.sqrt(coupling.rho)
+    if np.ptp(root) == 0:
+        largest = float(coupling.rho[0] * eigenvalues[-1])
+    else:
+        largest = float(np.linalg.eigvalsh(root[:, None] * coupling.kernel * root)[-1])
+    rounding = n * float(np.finfo(np.dtype(here.Q.dtype)).eps)
+    values, move = _read_values(
+        network, parameters, inputs, here, coupling, discount * B @ ahead, discount, step_size, rewards, targets, largest_reward
+    )
     return Diagnosis(
         coupling,
         theorem_2(coupling, discount, step_size, names),
         analyse_stability(matrix),
         matrix,
         2 / largest if largest > 0 else np.inf,
+        _read_policy(network, parameters, here, values, at_policy, n_action_columns),
+        float(eigenvalues[-1] / eigenvalues[0]) if eigenvalues[0] > rounding * eigenvalues[-1] else np.inf,
+        move,
+        episodes,
+        B @ sizes,
+        matrix_of_data,
     )
+
+
+def _across(
+    network: Network, parameters: PyTree, pairs: PyTree, here: Factors, B: Float[np.ndarray, "n m"]
+) -> tuple[Float[np.ndarray, "m n"], Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """The kernel between other pairs and the batch, their values and squared gradients; zero for those that have no weight."""
+    used, n = np.asarray(B.any(axis=0)), len(here.Q)
+    across, values, sizes = np.zeros((len(used), n)), np.zeros(len(used)), np.zeros(len(used))
+    if used.any():
+        there = kernel_factors(network, parameters, jax.tree.map(lambda leaf: jnp.asarray(leaf)[used], pairs))
+        across[used], values[used], sizes[used] = gram(there, here), np.asarray(there.Q, float), np.asarray(there.diagonal(), float)
+    return across, values, sizes
+
+
+def _read_values(
+    network: Network,
+    parameters: PyTree,
+    inputs: PyTree,
+    here: Factors,
+    coupling: Coupling,
+    bootstrapped: Float[np.ndarray, " n"],
+    discount: float,
+    step_size: float,
+    rewards: Any,
+    targets: Any,
+    largest_reward: float | None,
+) -> tuple[Values, Move | None]:
+    """Values and targets beside their bound, and the next step."""
+    Q = np.asarray(here.Q, float)
+    largest = float(np.abs(Q).max())
+    if rewards is None:
+        if targets is not None:
+            raise ValueError("targets must come with rewards, which say what they may be")
+        return Values(largest), None
+    rewards = check_shape("rewards", rewards, Q.shape)
+    targets = rewards + bootstrapped if targets is None else check_shape("targets", targets, Q.shape)
+    reach = float(np.abs(rewards).max()) if largest_reward is None else check_positive("largest_reward", largest_reward)
+    delta = targets - Q
+    values = Values(largest, float(np.abs(targets).max()), reach / (1 - discount), float(np.sqrt(np.mean(delta**2))))
+    zeta = coupling.rho * delta
+    direction = pull_back(here, parameters, jnp.asarray(zeta, here.Q.dtype))
+    after = jax.tree.map(lambda p, d: p + step_size * d, parameters, direction)
+    moved = np.asarray(network(after, _follow(inputs, here), dense), float) - Q
+    length = float(np.linalg.norm(moved))
+    second = float(np.linalg.norm(moved - step_size * coupling.kernel @ zeta)) / length if length > 0 else np.nan
+    cosine = float(moved @ delta) / (length * float(np.linalg.norm(delta))) if length > 0 else np.nan
+    return values, Move(cosine, second)
+
+
+def _read_policy(network: Network, parameters: PyTree, here: Factors, values: Values, at_policy: PyTree, n_action_columns: int) -> Values:
+    """Overestimation at the policy's actions, and the slope there."""
+    if at_policy is None:
+        return values
+    n = len(here.Q)
+    if count_samples(at_policy) != n:
+        raise ValueError(f"at_policy must hold {n} pairs, one an observation of the batch, got {count_samples(at_policy)}")
+    pairs = _follow(at_policy, here)
+    there = np.asarray(network(parameters, pairs, dense), float)
+    values = replace(values, overestimation=float(np.mean(there - np.asarray(here.Q, float))))
+    if not n_action_columns:
+        return values
+    slopes = np.asarray(_slopes(network, parameters, pairs), float)[:, -n_action_columns:]
+    return replace(values, slope=float(np.mean(np.linalg.norm(slopes, axis=1))))
+
+
+def _follow(pairs: PyTree, here: Factors) -> PyTree:
+    """The real ones among them in the precision of the network."""
+    dtype = here.Q.dtype
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype if jnp.issubdtype(jnp.result_type(x), jnp.floating) else None), pairs)
+
+
+@partial(jax.jit, static_argnums=0)
+def _slopes(network: Network, parameters: PyTree, pairs: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    return jax.grad(lambda x: jnp.sum(network(parameters, x, dense)))(pairs)
+
+
+def _growth(matrix: Float[np.ndarray, "n n"], eigenvalues: Any = None) -> float:
+    """How fast the fastest direction of the errors grows, in units of the step; 0 if none does."""
+    return max(0.0, float(-(np.linalg.eigvals(matrix) if eigenvalues is None else eigenvalues).real.min()))
 
 
 def error_matrix(

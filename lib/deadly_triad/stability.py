@@ -89,7 +89,7 @@ def analyse_stability(matrix: Numbers[ArrayLike, "n n"], *, null_tolerance: floa
     null = np.abs(relative) <= tolerance
     n_null, moving = int(null.sum()), relative[~null]
     # A zero eigenvalue without its eigenvector (a Jordan block) drifts linearly under the iteration.
-    defective = len(matrix) - int(np.linalg.matrix_rank(scaled, tol=tolerance)) < n_null
+    defective = n_null and len(matrix) - int(np.linalg.matrix_rank(scaled, tol=tolerance)) < n_null
     if defective or np.any(moving.real <= tolerance):
         return Stability(eigenvalues, n_null, "unstable", 0.0)
     step = float(np.min(2 * moving.real / np.abs(moving) ** 2, initial=np.inf))

@@ -61,6 +61,11 @@ def test_open_code_is_short(source):
     assert not long, f"more than 15 lines and not folded, the cells that begin with {long}"
 
 
+def test_no_cell_imports_what_only_a_build_needs(source):
+    """What stands there may change without a notebook being run again."""
+    assert not any("deadly_triad_book.pages" in cell.source for cell in source.code)
+
+
 def test_figures_have_words(source):
     faults = []
     for cell in source.executed.cells:

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from deadly_triad.diagnosis import Diagnosis, diagnose, error_matrix, row_sums
 from deadly_triad.diagnosis import _block_sums as block_sums
+from deadly_triad.episodes import read_episodes
 from deadly_triad.examples import baird, w_to_2w
 from deadly_triad.kernel_updates import Coupling, theorem_2
 from deadly_triad.networks import Dense, action_value_network, dense, init_mlp, value_network
 from deadly_triad.ntk import kernel_factors, pull_back
 from deadly_triad.stability import analyse_stability
+from matplotlib.figure import Figure
 
 KEY = jax.random.key(0)
 TANH = value_network("tanh")
@@ -221,8 +223,8 @@ def test_theorem_2_is_asked_about_the_batch_and_the_report_says_all():
     seen._repr_pretty_(printer, False)
     text = printer.kept
     assert text == str(seen)
-    assert text.endswith(str(expected))
-    assert text.startswith(f"Errors of 3 pairs, discount 0.9: {seen.stability.verdict}, die out ")
+    assert all(line in text for line in str(expected).splitlines())
+    assert f"Errors of 3 pairs, discount 0.9: {seen.stability.verdict}, die out " in text
     assert f"factor {seen.factor:.6g} an update" in text
     assert f"With fixed targets: settles below step size {seen.largest_step_with_fixed_targets:.6g}" in text
 
@@ -230,15 +232,12 @@ def test_theorem_2_is_asked_about_the_batch_and_the_report_says_all():
 def test_the_report_tells_growth_from_decay():
     pair, ahead, line = jnp.ones((1, 1)), 2 * jnp.ones((1, 1)), Dense(jnp.ones((1, 1)), None)
 
-    def one(p, x, hook):
-        return hook(p, x)[:, 0]
-
     grows = diagnose(one, line, pair, ahead, discount=0.75, step_size=0.5)
-    assert str(grows).startswith(
-        "Errors of 1 pairs, discount 0.75: unstable, die out at no step size\n     at step size 0.5: do not, factor 1.25"
-    )
+    text = str(grows).replace(" [From parameters to values]", "")
+    assert "Errors of 1 pairs, discount 0.75: unstable, die out at no step size\n     at step size 0.5: do not, factor 1.25" in text
     decays = diagnose(one, line, pair, ahead, discount=0.25, step_size=0.5)
-    assert "stable, die out below step size 4\n     at step size 0.5: die out, factor 0.75 an update" in str(decays)
+    text = str(decays).replace(" [From parameters to values]", "")
+    assert "stable, die out below step size 4\n     at step size 0.5: die out, factor 0.75 an update" in text
     assert isinstance(decays, Diagnosis)
 
 
@@ -249,6 +248,184 @@ def test_a_network_that_nothing_moves_has_no_largest_step():
     seen = diagnose(TANH, zeros, inputs, following, discount=0.9, step_size=1.0)
     assert seen.largest_step_with_fixed_targets == np.inf
     assert seen.stability.n_null == 2
+
+
+# --- Values, the next step, where the fault lies ----------------------------------------------------------------------
+
+
+def one(p, x, hook):
+    """A network with one weight, whose value at x is w x."""
+    return hook(p, x)[:, 0]
+
+
+def doubled(discount=0.9, step_size=0.5, here=((1.0,),), ahead=((2.0,),), weight=1.0, **told):
+    """w -> 2w, with K = 1 and K' = 2."""
+    line = Dense(jnp.full((1, 1), weight), None)
+    return diagnose(one, line, jnp.asarray(here), jnp.asarray(ahead), discount=discount, step_size=step_size, **told)
+
+
+def test_values_and_targets_are_held_against_what_rewards_allow():
+    inputs, following, rho, rng = draw(5, 5)
+    rewards, ends = rng.standard_normal(5), np.arange(5) == 3
+    seen = diagnose(TANH, LAYERS, inputs, following, discount=0.9, step_size=0.1, rho=rho, ends=ends, rewards=rewards)
+    Q, ahead = (np.asarray(TANH(LAYERS, x, dense)) for x in (inputs, following))
+    targets = rewards + 0.9 * np.where(ends, 0, ahead)
+    assert seen.values.largest_value == pytest.approx(np.abs(Q).max())
+    assert seen.values.largest_target == pytest.approx(np.abs(targets).max())
+    assert seen.values.bound == pytest.approx(10 * np.abs(rewards).max())
+    assert seen.values.td_error == pytest.approx(np.sqrt(np.mean((targets - Q) ** 2)))
+    assert not seen.values.out_of_bound
+    assert "within" in str(seen)
+    # Targets that come from elsewhere, and a bound that the batch does not show.
+    other = diagnose(
+        TANH, LAYERS, inputs, following, discount=0.9, step_size=0.1, rewards=rewards, targets=targets + 100.0, largest_reward=5.0
+    )
+    assert other.values.bound == pytest.approx(50)
+    assert other.values.out_of_bound
+    assert "OUT OF BOUND" in str(other)
+
+
+@pytest.mark.parametrize("step_size", [0.01, 0.02])
+def test_the_next_step_is_the_one_that_the_update_takes(step_size):
+    inputs, following, rho, rng = draw(5, 5)
+    rewards = rng.standard_normal(5)
+    seen = diagnose(TANH, LAYERS, inputs, following, discount=0.9, step_size=step_size, rho=rho, rewards=rewards)
+
+    def values(p):
+        return TANH(p, inputs, dense)
+
+    delta = rewards + 0.9 * np.asarray(TANH(LAYERS, following, dense)) - np.asarray(values(LAYERS))
+    gradient = jax.grad(lambda p: jnp.sum(rho * delta * values(p)))(LAYERS)
+    after = values(jax.tree.map(lambda p, g: p + step_size * g, LAYERS, gradient))
+    moved, first = np.asarray(after - values(LAYERS)), step_size * seen.coupling.kernel @ (rho * delta)
+    assert seen.move.alignment == pytest.approx(moved @ delta / np.linalg.norm(moved) / np.linalg.norm(delta), rel=1e-9)
+    assert seen.move.second_order == pytest.approx(np.linalg.norm(moved - first) / np.linalg.norm(moved), rel=1e-6)
+
+
+def test_what_is_not_of_first_order_falls_with_the_step():
+    inputs, following, _, rng = draw(5, 5)
+    rewards = rng.standard_normal(5)
+    shares = [
+        diagnose(TANH, LAYERS, inputs, following, discount=0.9, step_size=step, rewards=rewards).move.second_order for step in (1e-3, 2e-3)
+    ]
+    assert shares[1] / shares[0] == pytest.approx(2, rel=0.02)
+
+
+def test_the_policy_is_told_from_the_data():
+    inputs, following, _, rng = draw(5, 5)
+    played = inputs.at[:, 1].add(jnp.asarray(rng.standard_normal(5)))
+    seen = diagnose(TANH, LAYERS, inputs, following, discount=0.9, step_size=0.1, at_policy=played, n_action_columns=1)
+
+    def values(x):
+        return np.asarray(TANH(LAYERS, x, dense))
+
+    assert seen.values.overestimation == pytest.approx(np.mean(values(played) - values(inputs)))
+    slopes = (values(played.at[:, 1].add(1e-5)) - values(played.at[:, 1].add(-1e-5))) / 2e-5
+    assert seen.values.slope == pytest.approx(np.mean(np.abs(slopes)), rel=1e-6)
+    assert f"slope of Q in the action there {seen.values.slope:.4g}" in str(seen)
+    discrete = diagnose(TANH, LAYERS, inputs, following, discount=0.9, step_size=0.1, at_policy=played)
+    assert np.isnan(discrete.values.slope)
+    assert "slope" not in str(discrete)
+
+
+def test_what_may_stay_of_each_leg_in_closed_form():
+    # M = 1 - 2 gamma; a share t of the discount leaves 1 - 2 gamma t, and the table's M is 1: the two are the same line.
+    seen = doubled(0.9, 0.5)
+    expected = (1 + 1 / (1000 * 0.5)) / 1.8
+    assert seen.legs == pytest.approx({"bootstrapping": expected, "generalisation": expected}, abs=0.011)
+    assert seen.fault.name == "can't tell"
+    # The data would have bootstrapped from the pair itself, M = 1 - gamma: more of that leg may stay.
+    told = doubled(0.9, 0.5, next_of_data=jnp.ones((1, 1)))
+    assert told.legs["off-policy actions"] == pytest.approx((0.1 + 1 / 500) / 0.9, abs=0.011)
+    # With a successor four times as large under the data's actions too, that leg carries nothing.
+    worse = doubled(0.9, 0.5, next_of_data=4 * jnp.ones((1, 1)))
+    assert np.isnan(worse.legs["off-policy actions"])
+    assert "off-policy" not in worse.fault.reason
+    assert worse.fault.reason.endswith("with the data's actions they grow too")
+
+
+def test_the_leg_of_which_least_has_to_go_is_named():
+    # At the policy's action the value is 1.2 times that of the pair, at the data's it is equal to it, and the discount is next to 1.
+    seen = doubled(0.99, 0.1, ahead=((1.2,),), next_of_data=-5 * jnp.ones((1, 1)))
+    assert seen.legs["off-policy actions"] > seen.legs["bootstrapping"] + 0.1
+    assert seen.fault.name == "off-policy actions"
+    assert "least of it has to go" in seen.fault.reason
+
+
+def test_other_faults_come_before_the_legs():
+    long = doubled(0.3, 6.0)  # M = 0.4
+    assert (long.fault.name, long.factor) == ("step", pytest.approx(1.4))
+    assert long.updates_to_grow == pytest.approx(1 / np.log(1.4))
+    longer = doubled(0.9, 2.5)  # M = -0.8: it grows at every step, and 2 is the most that fixed targets bear
+    assert (longer.fault.name, doubled(0.9, 1.5).fault.name) == ("step", "can't tell")
+    assert "shorten it and ask again" in longer.fault.reason
+    quiet = doubled(0.3, 0.5)
+    assert (quiet.fault.name, quiet.updates_to_grow) == ("none", np.inf)
+    assert quiet.legs == {"bootstrapping": 1.0, "generalisation": 1.0}
+    slow = doubled(0.5 + 1e-5, 0.5)  # grows, and by too little to matter
+    assert slow.fault.name == "none"
+    assert 1000 < slow.updates_to_grow < np.inf
+    high = doubled(0.3, 0.5, rewards=np.array([1.0]), weight=10.0)
+    assert high.fault.name == "can't tell"
+    assert "what blew up has passed" in high.fault.reason
+    seen = np.arange(12.0)[:, None] + 100 * (np.arange(12.0)[:, None] // 3)
+    episodes = read_episodes(seen, seen + 1, np.arange(12) % 3 == 2)
+    assert doubled(0.9, 2.0, episodes=episodes).fault.name == "record"
+    assert "Record: 3 episodes over: 3 ends after 3 steps" in str(doubled(0.9, 2.0, episodes=episodes))
+    assert "they look like cuts by a time limit" in str(doubled(0.9, 2.0, episodes=episodes))
+
+
+def test_cures_in_closed_form():
+    step, M = 0.01, 1 - 2 * 0.9
+    cures = doubled(0.9, step).cures
+    assert cures["as it is"] == pytest.approx(np.exp(-1000 * step * M), rel=1e-9)
+    assert cures["preconditioned"] == 1e12  # it moves further in each update, in the direction that grows
+    assert cures["unit gradients"] == 1  # the successor's gradient is twice as long, and that was all
+    moved = 1 - (1 - step) ** 200  # how far 200 updates carry the value to a fixed target
+    assert cures["target network"] == pytest.approx((1 - M * moved) ** 5, rel=1e-9)
+    assert doubled(0.9, step).decay_needed == pytest.approx(0.8)
+    assert doubled(0.3, step).cures == dict.fromkeys(cures, 1.0)
+    text = str(doubled(0.9, step))
+    assert "target network: by" in text
+    assert "preconditioned: by more than 1e12" in text
+    assert "unit gradients: none" in text
+    assert doubled(0.9, 1e9).cures["target network"] == 1e12  # sums that leave the numbers
+
+
+def test_the_preconditioner_makes_a_table_of_the_batch():
+    """Where the batch holds its own successors nothing grows once K is divided out."""
+    inputs, _, _, _ = draw(5, 5)
+    following = jnp.roll(inputs, 1, axis=0)
+    rho = np.array([0.96, 0.01, 0.01, 0.01, 0.01])
+    K = np.asarray(kernel_factors(TANH, LAYERS, inputs).kernel())
+    seen = diagnose(TANH, LAYERS, inputs, following, discount=0.99, step_size=0.1, rho=rho)
+    np.testing.assert_allclose(seen.matrix, (K - 0.99 * np.roll(K, 1, axis=0)) * rho, atol=1e-12)
+    assert seen.cures["preconditioned"] == 1
+
+
+def test_numbers_are_flat_and_known():
+    inputs, following, _, rng = draw(5, 5)
+    bare = diagnose(TANH, LAYERS, inputs, following, discount=0.9, step_size=0.1)
+    assert {"bound", "alignment", "slope"}.isdisjoint(bare.numbers)
+    told = {"rewards": rng.standard_normal(5), "at_policy": inputs, "n_action_columns": 1}
+    full = diagnose(TANH, LAYERS, inputs, following, discount=0.9, step_size=0.1, **told)
+    assert len(full.numbers) == 20
+    assert all(type(value) is float for value in full.numbers.values())
+    assert full.numbers["row_ratio"] == pytest.approx(row_sums(TANH, LAYERS, inputs).ratios.mean())
+    eigenvalues = np.linalg.eigvalsh(full.coupling.kernel)
+    assert full.numbers["condition"] == pytest.approx(eigenvalues[-1] / eigenvalues[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("discount", [0.9, 0.3])
+def test_the_report_can_be_drawn(discount):
+    axes = Figure().subplots(1, 4)
+    seen = doubled(discount, 0.5, rewards=np.array([1.0]))
+    seen.draw(axes)
+    assert [bar.get_width() for bar in axes[0].patches] == [1.0, 1.0 + 2 * discount, pytest.approx(1 / (1 - discount))]
+    assert axes[2].lines[1].get_xdata()[0] == pytest.approx(1 - 0.5 * (1 - 2 * discount))
+    assert len(axes[3].patches) == (2 if discount == 0.9 else 0)
+    with pytest.raises(ValueError, match="axes must be four, got 1"):
+        seen.draw(axes[:1])
 
 
 # --- Rows in blocks --------------------------------------------------------------------------------------------------
@@ -320,6 +497,13 @@ TWO = Coupling(np.eye(2), np.ones(2))
         ({"bootstrap": np.diag([1.0, -1.0, 0.0, 0.0])}, "bootstrap must hold weights of at least 0"),
         ({"bootstrap": np.full((4, 4), np.nan)}, "bootstrap must hold weights of at least 0"),
         ({"ends": np.zeros(3, bool)}, r"ends must be 4 booleans, one a transition, got shape \(3,\)"),
+        ({"targets": np.zeros(4)}, "targets must come with rewards"),
+        ({"rewards": np.zeros((4, 1))}, r"rewards must have shape \(4,\), got \(4, 1\)"),
+        ({"rewards": np.zeros(4), "targets": np.zeros(3)}, r"targets must have shape \(4,\), got \(3,\)"),
+        ({"rewards": np.full(4, np.nan)}, "rewards must be finite"),
+        ({"rewards": np.zeros(4), "largest_reward": -1.0}, "largest_reward must be positive"),
+        ({"at_policy": jnp.ones((3, 2))}, "at_policy must hold 4 pairs"),
+        ({"next_of_data": jnp.ones((3, 2))}, "next_of_data must hold 4 pairs"),
         ({"ends": np.zeros(4)}, r"ends must be 4 booleans, one a transition, got shape \(4,\) of float64"),
     ],
 )
