@@ -38,7 +38,6 @@ LIT = {
 
 def strip(lit: tuple[str, ...]) -> str:
     """The equation as HTML, with what the lit factors are in words."""
-
     shown = {name: f'<span class="factor-{name}{" lit" if name in lit else ""}">{letter}</span>' for name, letter in LETTERS.items()}
     alpha, K, D, T = (shown[name] for name in FACTORS)
     equation = f'<i>Q</i><span class="prime">′</span> = <i>Q</i> + {alpha} {K} {D} ({T} <i>Q</i> − <i>Q</i>)'
@@ -66,8 +65,7 @@ def _head_with_strip(_app: "Sphinx", doctree: nodes.document, page: str) -> None
 
 
 def _say_once(app: "Sphinx", page: str, _template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
-    """The first page is named as the book is, and its browser title said so twice. A page that begins with a
-    paragraph is described by it."""
+    """Name the first page once, though it is named as the book is; and describe a page by the paragraph that it begins with."""
     if page == app.config.root_doc:
         context["docstitle"] = ""
     paragraphs = doctree.findall(nodes.paragraph) if doctree else ()
