@@ -32,6 +32,7 @@ LIT = {
     "chapters/09_preqn": ("K",),
     "chapters/10_other_cures": ("update", "K", "D", "T"),
     "chapters/11_ntk_in_practice": ("K",),
+    "chapters/12_control": ("K", "T"),
 }
 """The factors of the equation that a page is about; a chapter that is not here has the equation with none of them lit."""
 
