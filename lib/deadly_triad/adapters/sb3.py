@@ -14,8 +14,8 @@ replay buffer holds them. Of the smoothing noise of TD3 nothing is drawn, of the
 
 **The step.** Adam multiplies each gradient by $1 / (\sqrt v + \epsilon)$ with its second moments $v$. These are passed on as `scales`, so
 that the kernel is that of its update and its own step size can be compared with an eigenvalue; momentum and the clipping of gradients
-and errors are left out. A factor 2 is there where the loss of the method has it (TD3, DDPG). **The target network** counts as targets that are
-held: for as many updates as the library says, or as one over the rate at which it follows.
+and errors are left out. A factor 2 is there where the loss of the method has it (TD3, DDPG). **The target network** counts as targets
+that are held: for as many updates as the library says, or as one over the rate at which it follows.
 
 `read_zip` reads a saved agent without stable-baselines3, from its weights and the readable part of its settings: nothing is unpickled.
 """
