@@ -23,6 +23,7 @@ def made(*parts):
         ((" (Banach's theorem)",), "Banach's theorem"),
         ((" (After Baird (1995))",), "After Baird (1995)"),
         ((" (The modulus of ", nodes.math("", "U_2"), ")"), "The modulus of U_2"),
+        ((" (A spiral, on policy (after ", statements.addnodes.pending_xref("", nodes.inline("", "key")), "))"), "A spiral, on policy"),
         (("Theorem",), ""),
         ((), ""),
     ],

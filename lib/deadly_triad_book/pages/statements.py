@@ -42,14 +42,16 @@ def statements(document: nodes.document) -> Iterator[nodes.Element]:
 
 
 def title(statement: nodes.Element) -> list[nodes.Node]:
-    """What is written after a statement's number, without its brackets; empty if it has no name."""
+    """What is written after a statement's number, without its brackets and without whom it cites; empty if it has no name."""
     found = next((child for child in statement.children if isinstance(child, nodes.title)), None)
     children = [] if found is None else [child.deepcopy() for child in found.children]
-    text = [i for i, child in enumerate(children) if isinstance(child, nodes.Text)]
+    cited = next((i for i, child in enumerate(children) if isinstance(child, addnodes.pending_xref)), None)
+    text = [i for i, child in enumerate(children[:cited]) if isinstance(child, nodes.Text)]
     if text:
         children[text[0]] = nodes.Text("".join(str(children[text[0]]).partition("(")[2:]))
-        children[text[-1]] = nodes.Text(str(children[text[-1]]).removesuffix(")"))
-    return [child for child in children if child.astext()]
+        last = str(children[text[-1]])
+        children[text[-1]] = nodes.Text(last.removesuffix(")") if cited is None else last[: last.rfind(" (")])
+    return [child for child in children[:cited] if child.astext()]
 
 
 @cache
@@ -76,10 +78,7 @@ class Indexed(SphinxTransform):
         """Put entries before statements, and into the places of terms."""
         places = {name: node for node in self.document.findall(nodes.Element) for name in node["ids"]}
         for statement in list(statements(self.document)):
-            written = title(statement)
-            name = "".join(child.astext() for child in written)
-            if any(isinstance(child, addnodes.pending_xref) for child in written):
-                name = name.partition(" (")[0]  # a citation has no text yet
+            name = "".join(child.astext() for child in title(statement))
             if name:
                 statement.parent.insert(statement.parent.index(statement), entry(name, statement["ids"][0]))
         for term, anchor in terms(Path(self.env.srcdir) / TERMS).get(self.env.docname, []):
@@ -93,7 +92,7 @@ def listed(environment: "BuildEnvironment", builder: Any, page: str, here: str) 
     """The statements of one page as items with links; None if there are none."""
     items = nodes.bullet_list()
     numbers = environment.toc_fignumbers.get(page, {})
-    for statement in statements(environment.get_and_resolve_doctree(page, builder)):
+    for statement in statements(environment.get_doctree(page)):
         anchor = statement["ids"][0]
         number = ".".join(map(str, numbers[statement["countertype"]][anchor]))
         address = f"{builder.get_relative_uri(here, page)}#{anchor}"
