@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from deadly_triad import linear_td as td
 from deadly_triad.examples import baird, baird_boundary
+from deadly_triad.kernel_updates import Coupling, kernel_modulus
 from deadly_triad.networks import Dense, action_value_network, dense, init_mlp
 from deadly_triad.ntk import kernel_factors, pull_back
-from deadly_triad.stability import analyse_stability
+from deadly_triad.stability import analyse_stability, spectral_radius
 from deadly_triad_book.pages.explorables import MODULES, joined, names, still
 from deadly_triad_book.pages.formulas import NODE
 from playwright.sync_api import Browser, Page
@@ -95,6 +96,51 @@ def test_baird_counts_sweeps():
     doubling, tenth = call("baird", [["sweepsTo", 1.1], ["sweepsTo", 0.9]])
     assert 1.1**doubling == pytest.approx(2)
     assert 0.9**tenth == pytest.approx(0.1)
+
+
+PROBLEMS = {
+    "both lead to the second": [[0, 1], [0, 1]],
+    "each leads to the other": [[0, 1], [1, 0]],
+    "each leads to itself": [[1, 0], [0, 1]],
+}
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_the_three_bars_are_those_of_the_package(problem):
+    settings = list(product((-0.9, 0.0, 0.3, 1.0), (0.0, 0.8, 0.99), (0.4, 2.5), (0.5, 1.0, 2.0)))
+    named = [
+        {"leak": c, "discount": gamma, "step": step, "length": length, "problem": problem} for c, gamma, step, length in settings
+    ]  # as the page names them
+    answers = iter(call("leak", [[name, setting] for setting in named for name in ("theorem", "supNorm", "growth")]))
+    below = np.zeros(3, dtype=int)
+    for c, gamma, step, length in settings:
+        coupling = Coupling(np.array([[1.0, c * length], [c * length, length**2]]), np.full(2, 0.5))
+        matrix = np.eye(2) - step * coupling.matrix @ (np.eye(2) - gamma * np.array(PROBLEMS[problem]))
+        expected = [kernel_modulus(coupling, gamma, step), np.linalg.norm(matrix, np.inf), spectral_radius(matrix)]
+        found = [next(answers) for _ in range(3)]
+        assert found == pytest.approx(expected, rel=1e-7, abs=1e-7)
+        assert found[0] >= found[1] - 1e-9
+        assert found[1] >= found[2] - 1e-9
+        below += np.array(found) < 1
+    assert 0 < below[0] < below[2] < len(settings)  # the grid meets both answers, and the gap between the bars
+
+
+EIGENVALUES = [(0.5, 1.0), (2.0, 0.0), (0.0, 1.0), (-0.3, 0.4), (0.0, 0.0), (3.0, -2.0)]
+
+
+def test_the_disc_has_the_verdict_and_the_steps_of_the_package():
+    for re_, im in EIGENVALUES:
+        found = analyse_stability(np.array([[re_, -im], [im, re_]]))
+        for step in (0.05, 0.7, 2.0):
+            factor, largest, orbit = call("disc", [[name, [re_, im], step, 7][:n] for name, n in CALLS])
+            expected = found.error_factor(step) if (re_, im) != (0.0, 0.0) else 1.0
+            assert factor == pytest.approx(expected)
+            assert largest == (None if found.largest_stable_step == np.inf else pytest.approx(found.largest_stable_step))
+            powers = (1 - step * complex(re_, im)) ** np.arange(8)
+            np.testing.assert_allclose(np.array(orbit) @ [1, 1j], powers, rtol=1e-12, atol=1e-12)
+
+
+CALLS = (("errorFactor", 3), ("largestStep", 2), ("orbit", 4))
 
 
 def layers_of(seed, hidden):

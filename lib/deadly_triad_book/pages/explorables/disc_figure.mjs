@@ -20,7 +20,7 @@ const written = ({ re, im }) => (im === 0 ? number(re, 2) : `${number(re, 2)} ${
 
 function says(state) {
   const lambda = [state.re, state.im], factor = errorFactor(lambda, state.a), largest = largestStep(lambda);
-  const start = `With λ = ${written(state)} and α = ${number(state.a, 2)} a step multiplies the error by ${number(factor, 3)}`;
+  const start = `With λ = ${written(state)} and α = ${number(state.a, 2)} a step multiplies the error by ${number(factor, 4)}`;
   if (Math.abs(factor - 1) <= 1e-9) return `${start}: it stays as large as it is.`;
   if (factor < 1) return `${start}: it settles. Every step below ${number(largest, 2)} does.`;
   return `${start}: it diverges. ${largest === 0 ? "No step settles it." : `Steps below ${number(largest, 2)} settle it.`}`;
@@ -41,7 +41,6 @@ function disc(state) {
       ...[-1, 1].map((tick) => text(X(0) - 5, Y(tick) + 4, tick < 0 ? "−i" : "i", "", "end")),
       line(X(0), Y(0), X((5 * re) / size), Y((5 * im) / size), "ex-dashed"),
       line(X(a * re), Y(a * im), X(1), Y(0), kind),
-      text(X(1), Y(0) - 8, "1", "ex-strong", "middle"),
       circle(X(a * re), Y(a * im), 8, "ex-handle", { drag: "lambda" }),
     ],
     drag: { lambda: (px, py, now) => ({ re: Math.min(4, Math.max(-1, X.inverse(px) / now.a)), im: Math.min(3, Math.max(-3, Y.inverse(py) / now.a)) }) },
