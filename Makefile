@@ -12,9 +12,9 @@ BOOK := $(BUILD)/.book
 READY := $(BUILD)/.ready
 SERVE := $(BUILD)/serve
 
-PACKAGE := $(shell find lib -name '*.py' -o -name '*.mplstyle' -o -name 'py.typed')
+PACKAGE := $(shell find lib -name '*.py' -o -name '*.html' -o -name '*.mjs' -o -name 'py.typed')
 MEASURED := $(wildcard benchmarks/results/*.* experiments/results/*.*)
-CONTENT := $(wildcard *.md appendices/*.md chapters/*.ipynb) _config.yml _toc.yml references.bib $(shell find _static -type f)
+CONTENT := $(wildcard *.md appendices/*.md appendices/*.yml chapters/*.ipynb) _config.yml _toc.yml references.bib $(shell find _static -type f)
 WORKERS ?= 2
 PORT ?= 8000
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)

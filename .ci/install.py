@@ -39,7 +39,7 @@ LOCKS = (
         "requirements.lock",
         "pyproject.toml",
     ),
-    ("requirements-torch.lock", "--extra", "sb3", "--extra", "torch", "--group", "torch", "--constraint", "requirements.lock", "pyproject.toml"),
+    ("requirements-torch.lock", "--extra=sb3", "--extra=torch", "--group", "torch", "--constraint", "requirements.lock", "pyproject.toml"),
     (".ci/uv.lock", ".ci/uv.in"),
     ("tests/setup/oldest_pip.lock", "tests/setup/oldest_pip.in"),
     ("tests/setup/newest_pip.lock", "tests/setup/newest_pip.in"),

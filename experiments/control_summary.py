@@ -6,7 +6,8 @@ Statistics as Agarwal et al. 2021 have them (*Deep Reinforcement Learning at the
 over runs, intervals by a bootstrap that draws the runs of each task with replacement, the probability that a run of one method is above a
 run of another, meaned over tasks. A test holds them to what rliable, their authors' library, makes of the same numbers.
 
-While a sweep runs, only seeds count that every cell of a stage has: what is compared is always balanced, and a column says of how many.
+While a sweep runs, only seeds count that are complete, in every cell of a stage: what is compared is always balanced, and a column says
+how many seeds it has.
 """
 
 import itertools
@@ -20,7 +21,7 @@ import gymnasium
 import numpy as np
 import pandas as pd
 from deadly_triad_book.provenance import Provenance
-from runner import Place, read_results
+from runner import Place, Run, read_results
 from scipy.stats import trim_mean
 
 RESULTS = Path(__file__).parent / "results"
@@ -84,10 +85,10 @@ def describe(name: str, result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def balanced(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs of those seeds that every cell of task and method has."""
-    cells = runs.groupby(["task", "method"])["seed"].agg(set)
-    return runs[runs["seed"].isin(set.intersection(*cells))] if len(cells) else runs
+def balanced(runs: pd.DataFrame, declared: list[Run]) -> pd.DataFrame:
+    """The runs of those seeds of which none that is declared is missing."""
+    missing = {run.settings["seed"] for run in declared if run.name not in runs.index}
+    return runs[~runs["seed"].isin(missing)]
 
 
 def table_of(runs: pd.DataFrame, method: str, column: str = "score") -> np.ndarray:
@@ -205,10 +206,12 @@ def library_rows(results: dict[str, Any], library: dict[str, Any]) -> list[dict[
 
 def summarise(results: dict[str, Any]) -> dict[str, pd.DataFrame]:
     """All tables, by the ends of their names."""
-    runs = pd.DataFrame({name: describe(name, result) for name, result in results.items()}).T.infer_objects()
+    described = {name: describe(name, result) for name, result in results.items()}
+    runs = pd.DataFrame.from_dict(described, orient="index") if described else pd.DataFrame(columns=["stage"])
     parts: dict[str, list[dict[str, Any]]] = {"scores": [], "improvement": [], "curves": [], "traces": []}
     for stage in REPORTED:
-        mine = balanced(runs[runs["stage"] == stage]) if len(runs) else runs
+        mine = runs[runs["stage"] == stage]
+        mine = balanced(mine, control.STAGES[stage](results)) if len(mine) else mine
         if len(mine):
             parts["scores"] += score_rows(stage, mine)
             parts["improvement"] += improvement_rows(stage, mine)

@@ -5,6 +5,8 @@ With $A = \Phi^\top D (I - \gamma P_\pi) \Phi$, $b = \Phi^\top D r_\pi$ and the 
 - *emphatic TD* changes $D$: to the followon $f = (I - \gamma P_\pi^\top)^{-1} (d \circ i)$, whose key matrix is definite;
 - *a target network* changes $K$: n inner steps towards a frozen target are one step with the matrix $S_n = C^{-1} (I - (I - \alpha C)^n)$
   in the place of the step size;
+- *PreQN* on minibatches changes $D$: to the expected inverse of the minibatch's kernel, which for one state is $d_s / K_{ss}$ and for all
+  states $K^+$;
 - *GTD2 and TDC* change $D$ to $(I - \gamma P_\pi)^\top D \Pi$, with a second set of parameters that learns what that asks for.
 
 All of them are linear, so the verdict on each is `stability.analyse_stability` or a spectral radius.
@@ -20,19 +22,23 @@ All of them are linear, so the verdict on each is `stability.analyse_stability` 
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from deadly_triad._checks import (
     Numbers,
     check_count,
     check_discount,
+    check_distribution,
+    check_entries,
+    check_finite,
     check_is,
     check_number,
     check_positive,
     check_step_size,
     check_stochastic,
     check_weights,
+    shorten,
 )
 from deadly_triad.linear_td import LinearTD, SampledTD, Transitions, _semi_gradients, check_sampling, run_samples, trajectories
 from deadly_triad.mdp import MDP, check_policy, importance_ratios, policy_transitions, stationary_distribution
@@ -259,6 +265,77 @@ def averaged_target_update(system: LinearTD, step_size: float, rate: float) -> F
     below = rate * above
     below[:, len(C) :] += (1 - rate) * identity
     return np.vstack([above, below])
+
+
+# --- From another D to another K: PreQN on minibatches ---------------------------------------------------------------
+
+
+def drawn_sets(weighting: Numbers[ArrayLike, " n"], batch_size: int) -> tuple[Bool[np.ndarray, "m n"], Float[np.ndarray, " m"]]:
+    r"""Which states a minibatch of independent draws holds, as sets, and with which chance.
+
+    Least squares does not see how often a state was drawn, so the set is all that matters to PreQN.
+
+    Args:
+        weighting: $d$, from which the states are drawn, shape (n,); at most 16 of them may be positive.
+        batch_size: draws, with replacement.
+
+    Returns:
+        The sets, one a row, and their chances, which are positive and sum to 1.
+
+    Raises:
+        ValueError: if `weighting` holds a negative entry, or no positive one or more than 16; or if `batch_size` is not positive.
+
+    >>> sets, chances = drawn_sets([0.5, 0.5], 2)
+    >>> [(row.tolist(), float(chance)) for row, chance in zip(sets, chances, strict=True)]
+    [([True, False], 0.25), ([False, True], 0.25), ([True, True], 0.5)]
+    """
+    weighting, batch_size = check_weights("weighting", weighting), check_count("batch_size", batch_size)
+    seen = np.flatnonzero(weighting)
+    if weighting.ndim != 1 or not 0 < len(seen) <= 16:
+        raise ValueError(f"weighting must be a vector with 1 to 16 positive entries, got {shorten(weighting)}")
+    d = weighting[seen] / weighting[seen].max()
+    d /= d.sum()
+    codes = np.arange(2 ** len(seen))
+    holds = codes[:, None] >> np.arange(len(seen)) & 1 == 1
+    chances = (codes == 0).astype(float)
+    for _ in range(batch_size):
+        after = chances * (holds @ d)
+        for k, share in enumerate(d):
+            np.add.at(after, codes[~holds[:, k]] | 1 << k, share * chances[~holds[:, k]])
+        chances = after
+    sets = np.zeros((len(codes), len(weighting)), bool)
+    sets[:, seen] = holds
+    return sets[chances > 0], chances[chances > 0]
+
+
+def preqn_matrix(
+    system: LinearTD, sets: Numbers[ArrayLike, "m n"], chances: Numbers[ArrayLike, " m"] | None = None
+) -> Float[np.ndarray, "k k"]:
+    r"""$E[\Phi_B^+ (\Phi - \gamma P_\pi \Phi)_B]$, shape (k, k): an expected step of linear PreQN is $I - \alpha$ times it.
+
+    One step on the minibatch $B$ is $\theta' = \theta + \alpha \Phi_B^+ (T v - v)_B$, with the least-squares solution of least norm. In
+    values the expectation is $I - \alpha K N (I - \gamma P_\pi)$, $N = E[E_B^\top K_{BB}^+ E_B]$, where $E_B$ picks the rows of $B$.
+
+    Args:
+        system: off-policy TD; its weighting is not used, as the sets say what is in a minibatch.
+        sets: minibatches, one a row; True or 1 where the state is in it.
+        chances: with which probability each occurs; all alike by default.
+
+    Raises:
+        ValueError: if `sets` or `chances` has another shape, `sets` another entry, or `chances` is not a probability distribution.
+    """
+    check_is("system", system, LinearTD)
+    holds = check_finite("sets", sets)
+    if holds.ndim != 2 or holds.shape[1] != len(system.features):
+        raise ValueError(f"sets must have shape (m, n) with n = {len(system.features)}, got {holds.shape}")
+    check_entries("sets", holds, "hold zeros and ones", (holds == 0) | (holds == 1))
+    shares = np.full(len(holds), 1 / len(holds)) if chances is None else check_distribution("chances", chances)
+    if shares.shape != (len(holds),):
+        raise ValueError(f"chances must have shape ({len(holds)},), got {shares.shape}")
+    Phi = system.features
+    errors = Phi - system.discount * system.transitions @ Phi
+    steps = [share * np.linalg.pinv(Phi[B]) @ errors[B] for B, share in zip(holds == 1, shares, strict=True)]
+    return np.sum(steps, axis=0)
 
 
 # --- Another update: gradient TD ---------------------------------------------------------------------------------------

@@ -2,6 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+RESULTS = _HERE / "results" if (_HERE / "results").is_dir() else _HERE.parents[1] / "experiments" / "results"
+"""The folder of the experiments' committed results: in an installed package, or in the checkout that is being worked on."""
 
 
 @contextmanager

@@ -1,13 +1,15 @@
 """Run the notebooks of the book, several at a time, each once: `python -m deadly_triad_book.execution` in the book's folder.
 
 nbmake runs copies in a folder of their own; what came out goes into the cache from which Jupyter Book takes its outputs, so that a build
-and the tests share one execution. The cache knows the code cells alone. So it is emptied when anything else has changed that a chapter
-computes with: the package, the locked environment, committed results. Only what ran to its end without a word on stderr is kept: a
-failure shows its cell and its text, and is tried again the next time, whatever it was that failed.
+and the tests share one execution. The cache knows the code cells alone. So a notebook leaves it when anything else has changed that it
+computes with: modules of the package, the locked environment, committed results that it names. Only what ran to its end without a word on
+stderr is kept: a failure shows its cell and its text, and is tried again the next time, whatever it was that failed.
 """
 
+import ast
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -24,7 +26,9 @@ from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract  # type: igno
 from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook  # type: ignore[import-untyped]
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-COMPUTED_WITH = ("lib/**/*.py", "requirements-book.lock", "experiments/results/*.*", "benchmarks/results/*.*")
+OURS = ("deadly_triad", "deadly_triad_book")
+RESULTS = ("experiments/results/*.*", "benchmarks/results/*.*")
+LOCK = "requirements-book.lock"
 LINKED = ("experiments", "benchmarks")
 """Folders that a chapter reads by a path relative to its own."""
 
@@ -46,24 +50,74 @@ def pages(root: Path) -> list[Path]:
     return [next(path for suffix in (".ipynb", ".md") if (path := root / f"{name}{suffix}").exists()) for name in names]
 
 
-def fingerprint(root: Path) -> str:
-    """One number for all that chapters compute with besides their own cells."""
+def imported(code: str) -> set[str]:
+    r"""The modules of ours that a text imports, in functions too, with the packages that they are in.
+
+    >>> sorted(imported("import numpy\nfrom deadly_triad.ntk import gram"))
+    ['deadly_triad', 'deadly_triad.ntk', 'deadly_triad.ntk.gram']
+    """
+    found: set[str] = set()
+    todo: list[ast.AST] = [ast.parse(code)]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        todo += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{name.name}" for name in node.names}
+    parts = [name.split(".") for name in found]
+    return {".".join(part[:i]) for part in parts if part[0] in OURS for i in range(1, len(part) + 1)}
+
+
+def computed_with(root: Path, code: str) -> list[Path]:
+    """What the outputs of a notebook depend on besides its cells: modules of ours, results that it names, the locked environment.
+
+    Whoever imports a package as a whole, a name of its face, or a module by a name that is made up while it runs, may use all of it;
+    whoever looks a folder through may read all results.
+    """
+    modules = {".".join(path.relative_to(root / "lib").with_suffix("").parts): path for path in sorted(root.glob("lib/**/*.py"))}
+    modules = {name.removesuffix(".__init__"): path for name, path in modules.items()}
+    todo = imported(code)
+    if todo and re.search(rf"^import ({'|'.join(OURS)})( as |$)", code, re.MULTILINE):
+        todo |= set(modules)
+    seen: set[str] = set()
+    while todo - seen:
+        name = (todo - seen).pop()
+        seen.add(name)
+        if name not in modules and re.fullmatch(r"deadly_triad\.\w+", name):
+            todo |= set(modules)  # a name of the face, which finds its module when it is asked for
+        elif name in modules:
+            text = modules[name].read_text(encoding="utf-8")
+            todo |= set(modules) if "import_module(" in text and name not in OURS else imported(text)
+    results = [path for pattern in RESULTS for path in root.glob(pattern) if path.stem in code or "glob(" in code]
+    return sorted([*(modules[name] for name in seen if name in modules), *results, *root.glob(LOCK)])
+
+
+def fingerprint(root: Path, notebook: nbformat.NotebookNode) -> str:
+    """One number for all that a notebook computes with besides its own cells."""
     found = hashlib.sha256()
-    for pattern in COMPUTED_WITH:
-        for path in sorted(root.glob(pattern)):
-            found.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    for path in computed_with(root, "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")):
+        found.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
     return found.hexdigest()
 
 
 def fresh_cache(root: Path) -> JupyterCacheAbstract:
-    """The cache of outputs, emptied if it was filled with another package, environment or other results."""
-    folder, mark = root / "_build" / ".jupyter_cache", root / "_build" / ".jupyter_cache.made-with"
-    now = fingerprint(root)
-    if not mark.exists() or mark.read_text(encoding="utf-8") != now:
+    """The cache of outputs, without those that were computed with another package, environment or other results."""
+    folder, marks = root / "_build" / ".jupyter_cache", root / "_build" / ".jupyter_cache.made-with.json"
+    if not marks.exists():
         shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(exist_ok=True)
-        mark.write_text(now, encoding="utf-8")
-    return get_cache(folder)
+    folder.parent.mkdir(exist_ok=True)
+    cache, before = get_cache(folder), json.loads(marks.read_text(encoding="utf-8")) if marks.exists() else {}
+    now = {}
+    for path in pages(root):
+        notebook, name = read_source(path), path.relative_to(root).as_posix()
+        now[name] = fingerprint(root, notebook)
+        if before.get(name) != now[name] and is_cached(cache, notebook):
+            cache.remove_cache(cache.match_cache_notebook(notebook).pk)
+    marks.write_text(json.dumps(now, indent=1), encoding="utf-8")
+    return cache
 
 
 def with_outputs(source: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> nbformat.NotebookNode:

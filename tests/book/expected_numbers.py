@@ -10,11 +10,14 @@ say), the entry is a pair of the function and a relative tolerance, with a comme
 
 import csv
 import json
+import statistics
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
 from math import ceil, cos, exp, log, sin, sqrt
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -318,6 +321,56 @@ def wave(name: str) -> float:
     return float(change[np.abs(there[:, 0]) > 2].max())
 
 
+def least_plain(name: str) -> float:
+    """The most negative change anywhere when a plain update raises the middle one of nine states by one."""
+    layers = drawn(jax.random.key(0), [1, 64, 64, 1])
+    there, middle = np.linspace(-4, 4, 201)[:, None], np.zeros((1, 1))
+    j = values_and_jacobian(layers, middle, np.zeros(1, dtype=int), name)[1][0]
+    return float((values_and_jacobian(layers, there, np.zeros(201, dtype=int), name)[1] @ j).min() / (j @ j))
+
+
+def star_of(n: int, discount: float = 0.99, step: float = 0.5) -> float:
+    """Factor of an expected update with n states of Baird's star: two numbers for what all upper states share, and one more."""
+    a = 5 * (7 - n) / (3 * (4 + n)) + 13 * (n - 1) / (3 * (19 + n))
+    b, c = 4 * (7 - n) / (3 * (19 + n)), 2 * (7 - n) / (4 + n)
+    shared = n / 7 * np.array([[a, b], [c, 1]]) @ np.array([[1, -discount], [0, 1 - discount]])
+    # Upper values that sum to zero: moved by its own error in a minibatch that holds it, by those of the others in one that does not.
+    without, beside = n / 6 - (1 - n / 6) * n / (5 * (4 + n)), (n - 1) / 6 - (1 - (n - 1) / 6) * (n - 1) / (5 * (19 + n))
+    apart = (1 - n / 7) * without + n / 7 * beside
+    return float(np.abs(1 - step * np.append(np.linalg.eigvals(shared), apart)).max())
+
+
+def star_spread(n: int, discount: float = 0.99, step: float = 0.5) -> float:
+    """Growth of the root mean square, by following the second moments of the values under all minibatches of n states."""
+    K, P = np.ones((7, 7)) + 4 * np.eye(7), np.eye(7)[[6] * 7]
+    K[6, :6] = K[:6, 6] = 2
+    updates = []
+    for chosen in combinations(range(7), n):
+        inverse = np.zeros((7, 7))
+        inverse[np.ix_(chosen, chosen)] = np.linalg.inv(K[np.ix_(chosen, chosen)])
+        updates.append(np.eye(7) - step * K @ inverse @ (np.eye(7) - discount * P))
+    moments, size = np.eye(7), 1.0
+    for _ in range(4000):
+        moments = sum(J @ moments @ J.T for J in updates) / len(updates) / size
+        size = np.trace(moments)
+    return float(np.sqrt(size))
+
+
+def pair_drift(n: int, p: float = 0.95, discount: float = 0.9) -> float:
+    """What n draws multiply by the error of w -> 2w: both states least squares, or one of them alone."""
+    low, high = p**n, (1 - p) ** n
+    return low * (1 - discount) + high * (1 - 2 * discount) + (1 - low - high) * (1 - 6 * discount / 5)
+
+
+def refined_apart() -> float:
+    """How far two refinements carry the first step with tanh, in lengths of the step without: lengths in the metric of the kernel."""
+    _, delta, J = first_corridor("tanh")
+    K = J @ J.T
+    once = np.linalg.solve(K + 1e-4 * np.trace(K) / 20 * np.eye(20), delta)
+    moved = filtered(K, delta, 1e-4) - once
+    return float(np.sqrt(moved @ K @ moved / (once @ K @ once)))
+
+
 def first_corridor(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Values, errors and Jacobian of the first network on the corridor of length five."""
     x = np.column_stack([np.repeat(np.linspace(0, 5, 10), 2), np.tile([-1.0, 1.0], 10)])
@@ -350,6 +403,47 @@ def last_errors() -> dict[tuple[str, str], list[float]]:
     return found
 
 
+@cache
+def searched() -> list[dict[str, str]]:
+    with (Path(__file__).parents[2] / "experiments" / "results" / "preqn_search.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def learners_of(rule: str, threshold: str, batch: str = "", activation: str = "") -> list[dict[str, str]]:
+    """The runs of a rule with a threshold that end less than 1 off."""
+    return [
+        row
+        for row in searched()
+        if row["rule"] == rule
+        and row["threshold"] == threshold
+        and batch in ("", row["batch"])
+        and activation in ("", row["activation"])
+        and float(row["error"]) < 1
+    ]
+
+
+def plain_most() -> int:
+    found = Counter(
+        (row["batch"], row["activation"], row["settings"], row["threshold"])
+        for row in searched()
+        if row["rule"] == "plain" and float(row["error"]) < 1
+    )
+    return max(found.values())
+
+
+def limits() -> list[float]:
+    """Where the cosine tends as the first step of tanh shortens, for the ten networks of the experiment, with the default shift."""
+    found = []
+    x = np.column_stack([np.repeat(np.linspace(0, 5, 10), 2), np.tile([-1.0, 1.0], 10)])
+    for seed in range(200, 210):
+        layers = drawn(jax.random.split(jax.random.key(seed))[0], [2, 64, 64, 1])
+        q, J = values_and_jacobian(layers, x, np.zeros(20, dtype=int), "tanh")
+        delta = 0.95 * np.maximum(q[0::2], q[1::2])[NEXT] + (np.arange(20) == 19) - q
+        moved = J @ J.T @ filtered(J @ J.T, delta, 1e-4)
+        found.append(float(moved @ delta / np.linalg.norm(moved) / np.linalg.norm(delta)))
+    return found
+
+
 def pendulum(column: str, least: float, critic: str, activation: str = "") -> int:
     """How many runs of a critic are above, from the committed results."""
     with (Path(__file__).parents[2] / "experiments" / "results" / "preqn_pendulum.csv").open() as file:
@@ -364,7 +458,13 @@ def middle(activation: str, method: str) -> float:
 
 
 def best_other(activation: str) -> float:
-    return min(middle(a, method) for a, method in last_errors() if a == activation and method != "PreQN")
+    return min(middle(a, method) for a, method in last_errors() if a == activation and "PreQN" not in method)
+
+
+def fastest_rates() -> int:
+    """How many of the chosen settings with a target network have the fastest rate."""
+    with (Path(__file__).parents[2] / "experiments" / "results" / "preqn_chain_tuning.csv").open() as file:
+        return sum(row["chosen"] == "True" and "rate 0.32" in row["setting"] for row in csv.DictReader(file))
 
 
 # --- Which number tells ----------------------------------------------------------------------------------------------
@@ -373,32 +473,90 @@ def best_other(activation: str) -> float:
 @cache
 def study() -> list[dict[str, str]]:
     """The committed results, row by row."""
-    with (Path(__file__).parents[2] / "experiments" / "results" / "which_scalar.csv").open() as file:
+    with (Path(__file__).parents[2] / "experiments" / "results" / "divergence_causes.csv").open() as file:
         return list(csv.DictReader(file))
 
 
-def order(name: str, *, same_discount: bool = False) -> float:
-    """Share of pairs of relu problems that the candidate orders rightly on the judging half, pair by pair; sign from the other half."""
-
-    def share(half: str) -> float:
-        rows = [row for row in study() if row["activation"] == "relu" and row["half"] == half]
-        bad = [(float(row[name]), row["discount"]) for row in rows if row["diverged"] == "True"]
-        good = [(float(row[name]), row["discount"]) for row in rows if row["diverged"] == "False"]
-        pairs = [(b, g) for b, b_discount in bad for g, g_discount in good if b_discount == g_discount or not same_discount]
-        return sum((b > g) + 0.5 * (b == g) for b, g in pairs) / len(pairs)
-
-    return share("judge") if share("choose") >= 0.5 else 1 - share("judge")
+def of_study(test: Callable[[dict[str, str]], bool], activation: str = "relu") -> list[dict[str, str]]:
+    return [row for row in study() if row["activation"] == activation and test(row)]
 
 
-def best_order() -> tuple[float, str]:
-    names = list(study()[0])
-    candidates = names[names.index("initialisation") + 1 : names.index("diverged")]
-    return max((order(name, same_discount=True), name) for name in candidates if name != "discount alone")
+def gone(row: dict[str, str], way: str = "constant") -> bool:
+    return row[f"{way}: gone"] == "True"
 
 
-def relu_lost() -> float:
-    fates = [row["diverged"] == "True" for row in study() if row["activation"] == "relu" and row["discount"] == "0.99"]
+def cause(row: dict[str, str]) -> str:
+    """Whose doing it is that this run left with the constant step."""
+    if gone(row, "followed"):
+        return "triad" if gone(row, "followed closely") else "undecided"
+    if float(row["followed: last time"]) < float(row["constant: gone time"]):
+        return "undecided"
+    return "step" if gone(row, "constant, fixed target") else "both"
+
+
+def n_causes(*causes: str) -> int:
+    return len(of_study(lambda row: gone(row) and cause(row) in causes))
+
+
+def right_orders(scored: list[tuple[float, bool, str]]) -> float:
+    """Share of the pairs of one that leaves and one that stays, of the same kind, in which the one that leaves has the higher score."""
+    pairs = [(x, y) for x, left, kind in scored if left for y, stays, other in scored if not stays and kind == other]
+    return sum((x > y) + (x == y) / 2 for x, y in pairs) / len(pairs)
+
+
+def orders_of(name: str, way: str, discount: str = "0.99") -> float:
+    return right_orders([(float(row[name]), gone(row, way), "") for row in of_study(lambda row: row["discount"] == discount)])
+
+
+def orders_at_30(name: str, discount: str) -> float:
+    def early(row: dict[str, str]) -> bool:
+        beyond = int(row["constant: beyond sweep"])
+        return row["discount"] == discount and not 0 <= beyond <= 30 and float(row["constant: share at 30"]) <= 1
+
+    return right_orders([(float(row[f"constant: {name} at 30"]), gone(row), "") for row in of_study(early)])
+
+
+@cache
+def orders_fitted(kind: str, discount: str) -> float:
+    """Ridge-regularised logistic regression by Newton's method, each half judged by what was fitted on the other."""
+    rows = of_study(lambda _: True)
+    columns = [
+        [float(row["depth"]), log(float(row["width"])), row["initialisation"] == "lecun", row["initialisation"] == "he"] for row in rows
+    ]
+    if kind == "both":
+        names = list(rows[0])
+        names = names[names.index("half") + 1 : names.index("frozen: gone")]
+        for row, column in zip(rows, columns, strict=True):
+            alike = [other for other in rows if other["discount"] == row["discount"]]
+            for name in names:
+                others, here = [float(other[name]) for other in alike], float(row[name])
+                column.append(sum(x < here for x in others) + (sum(x == here for x in others) + 1) / 2)
+    X = np.array(columns, dtype=float)
+    X = (X - X.mean(axis=0)) / X.std(axis=0, ddof=1)
+    discounts = sorted({row["discount"] for row in rows})
+    Z = np.hstack([X, [[row["discount"] == g for g in discounts] for row in rows]])
+    penalty = np.array([1.0] * X.shape[1] + [0.0] * len(discounts))
+    y, first = np.array([gone(row) for row in rows]), np.array([row["half"] == "first" for row in rows])
+    scores = np.zeros(len(rows))
+    for half in (first, ~first):
+        w = np.zeros(Z.shape[1])
+        for _ in range(50):
+            p = 1 / (1 + np.exp(-Z[~half] @ w))
+            curvature = (Z[~half] * (p * (1 - p))[:, None]).T @ Z[~half] + np.diag(penalty)
+            w -= np.linalg.solve(curvature, Z[~half].T @ (p - y[~half]) + penalty * w)
+        scores[half] = X[half] @ w[: X.shape[1]]
+    scored = zip(scores, rows, strict=True)
+    return right_orders([(score, gone(row), row["half"]) for score, row in scored if row["discount"] == discount])
+
+
+def share_of_design(factor: str, level: str) -> float:
+    fates = [gone(row) for row in of_study(lambda row: row["discount"] == "0.95" and row[factor] == level)]
     return sum(fates) / len(fates)
+
+
+def middle_at_99(name: str) -> float:
+    numbers = sorted(float(row[name]) for row in of_study(lambda row: row["discount"] == "0.99"))
+    return (numbers[47] + numbers[48]) / 2
 
 
 # --- Kernels in practice ---------------------------------------------------------------------------------------------
@@ -519,6 +677,86 @@ def fates_in_order(column: str, *same: str) -> float:
 
 # --- Two states, the corridor ----------------------------------------------------------------------------------------
 
+
+def control_files(stage: str = "") -> list[dict[str, Any]]:
+    """The files of the runs on control, one a run: the tables of chapter 12 are made of them."""
+    files = (json.loads(path.read_text()) for path in sorted((STUDIES / "control").rglob("*.json")))
+    return [file for file in files if file["name"].startswith(stage)]
+
+
+def control_score(file: dict[str, Any]) -> float:
+    """The mean return of the evaluations in the last quarter."""
+    late = [
+        row
+        for at, row in zip(file["outcome"]["evaluated"], file["outcome"]["returns"], strict=True)
+        if at > 0.75 * file["settings"]["steps"]
+    ]
+    return sum(map(sum, late)) / sum(map(len, late))
+
+
+@cache
+def control_units() -> dict[tuple[str, str], float]:
+    """By method and setting, the tuning score: mean over seeds in units of the task's best setting, meaned over tasks."""
+    scores: dict[str, dict[tuple[str, str], list[float]]] = {}
+    for file in control_files("tuning/"):
+        _, task, method, setting, _ = file["name"].split("/")
+        scores.setdefault(task, {}).setdefault((method, setting), []).append(control_score(file))
+    means = {task: {key: sum(row) / len(row) for key, row in rows.items()} for task, rows in scores.items()}
+    keys = next(iter(means.values()))
+    return {key: sum(rows[key] / max(rows.values()) for rows in means.values()) / len(means) for key in keys}
+
+
+def control_chosen(method: str) -> tuple[str, float]:
+    """The setting of a method with the largest tuning score, and that score."""
+    return max(((setting, score) for (name, setting), score in control_units().items() if name == method), key=lambda pair: pair[1])
+
+
+def over_bound(file: dict[str, Any]) -> float:
+    """The largest value of a run in units of its bound."""
+    return file["outcome"]["largest_value"] * (1 - 0.99) / file["outcome"]["largest_reward"]
+
+
+def of_method(*methods: str, stage: str = "") -> list[dict[str, Any]]:
+    """The runs of some methods."""
+    return [file for file in control_files(stage) if file["settings"]["method"] in methods]
+
+
+def with_chosen(method: str, stage: str = "", task: str = "") -> list[dict[str, Any]]:
+    """The runs of a method with the settings that tuning chose."""
+    setting = control_chosen(method)[0]
+    named = [file for file in of_method(method, stage=stage) if task in file["name"]]
+    return [file for file in named if "_".join(f"{dial}={value:g}" for dial, value in file["settings"]["dials"].items()) == setting]
+
+
+def mean_of(file: dict[str, Any], name: str) -> float:
+    """The mean of a metric over the parts of a run in which it says something."""
+    return statistics.fmean(value for value in file["outcome"]["bins"][name] if value is not None)
+
+
+def middle_of(method: str, name: str, stage: str = "", task: str = "") -> float:
+    """The median of such means over the runs with the chosen setting."""
+    return statistics.median(mean_of(file, name) for file in with_chosen(method, stage, task))
+
+
+def best_on_hopper(method: str) -> dict[str, Any]:
+    """The tuning run with the largest score there."""
+    return max((file for file in of_method(method, stage="tuning/Hopper-v5")), key=control_score)
+
+
+TUNED_ON = ("HalfCheetah-v5", "Hopper-v5")
+WITH_TARGETS = ("TD3", "SAC", "DDPG")
+
+
+def walks(task: str, *methods: str) -> list[float]:
+    """The scores in tuning at the chosen settings."""
+    return [control_score(file) for method in methods for file in with_chosen(method, "tuning", task)]
+
+
+def cpu_on_cheetah(method: str) -> float:
+    """The mean processor time of a tuning run with the chosen setting, in seconds."""
+    return statistics.fmean(file["provenance"]["cpu_seconds"] for file in with_chosen(method, "tuning", "HalfCheetah-v5"))
+
+
 CORRIDOR_DISCOUNT = 0.9
 
 
@@ -559,6 +797,25 @@ def best_fit_error() -> float:
     x = x - d @ x
     v = v - d @ v
     return sqrt(d @ v**2 - (d @ (x * v)) ** 2 / (d @ x**2))
+
+
+def corridor_worst(weighting: np.ndarray | None = None) -> float:
+    """Largest error of a value at the TD fixed point, of the data or of another weighting."""
+    return float(np.abs(corridor(walk(0.4)[2] if weighting is None else weighting)[2] - true_values()).max())
+
+
+def corridor_of_three() -> float:
+    """Largest error at the fixed point of PreQN with three draws, over all sequences of three states."""
+    (P, r, _), d = walk(0.8), walk(0.4)[2]
+    Phi = np.array([[1, -1], [1, -0.5], [1, 0], [1, 0.5], [1, 1]])
+    errors, A, b = Phi - CORRIDOR_DISCOUNT * P @ Phi, np.zeros((2, 2)), np.zeros(2)
+    for drawn_states in product(range(5), repeat=3):
+        B = sorted(set(drawn_states))
+        chance = np.prod(d[list(drawn_states)])
+        # The shortest solution: of one equation along its feature, of two or more by least squares.
+        pull = Phi[B].T / (Phi[B] ** 2).sum() if len(B) == 1 else np.linalg.solve(Phi[B].T @ Phi[B], Phi[B].T)
+        A, b = A + chance * pull @ errors[B], b + chance * pull @ r[B]
+    return float(np.abs(Phi @ np.linalg.solve(A, b) - true_values()).max())
 
 
 def corridor_largest_step() -> float:
@@ -800,6 +1057,94 @@ def frozen_kernel(since: int, n: int) -> float:
     return float(np.linalg.norm(q - Q[since + n]) / np.linalg.norm(Q[since + n] - Q[since]))
 
 
+def last_layer_share(of: int) -> tuple[float, float]:
+    """Of the move of pair `of` when pair 13 is raised: what comes through the last layer, and what through the others."""
+    J = values_and_jacobian(young(), PLACES, SIDES, "tanh")[1]
+    through = [part[of] @ part[13] / (J[13] @ J[13]) for part in (J[:, -66:], J[:, :-66])]  # two outputs of 33 parameters
+    return through[0], through[1]
+
+
+def row_ratio_gap() -> np.ndarray:
+    """Of each of the twenty networks: mean row ratio with tanh less that with sin."""
+    tanh, sine = (
+        np.array([np.mean((np.abs(K).sum(axis=1) / np.diag(K) - 1) / 41) for K in line_kernels(name, 1.0, "pytorch")])
+        for name in ("tanh", "sin")
+    )
+    return tanh - sine
+
+
+def descended(layers: Layers, step_size: float, name: str) -> Layers:
+    """One expected update on the corridor, by backpropagation of the weighted errors."""
+    f, slope = SHAPES[name]
+    inputs, zs = [PLACES], []
+    for W, b in layers:
+        zs.append(inputs[-1] @ W + b)
+        inputs.append(f(zs[-1]))
+    q = zs[-1][np.arange(20), SIDES]
+    back, moved = np.zeros((20, 2)), []
+    back[np.arange(20), SIDES] = (aims(q) - q) / 20
+    for depth in (2, 1, 0):
+        W, b = layers[depth]
+        moved.insert(0, (W + step_size * inputs[depth].T @ back, b + step_size * back.sum(axis=0)))
+        if depth:
+            back = (back @ W.T) * slope(zs[depth - 1])
+    return moved
+
+
+def bound_of(q: np.ndarray, K: np.ndarray) -> float:
+    """Largest step size for this kernel and the policy that is greedy for these values."""
+    P = np.eye(20)[2 * NEXT + (q[1::2] > q[0::2])[NEXT]]
+    return float(2 / np.abs(np.linalg.eigvals(K @ (np.eye(20) - 0.9 * P) / 20)).max())
+
+
+@cache
+def eight_starts() -> list[Layers]:
+    return [drawn(key, [1, 32, 32, 2]) for key in jax.random.split(jax.random.key(1), 8)]
+
+
+@cache
+def of_eight(name: str) -> list[tuple[float, float, float]]:
+    """Of each start: largest error after 3000 updates, motion of the kernel, bound after 100 updates over the first."""
+    found = []
+    best = 0.9 ** (9 - np.arange(10)) * 10
+    truth = 0.9 * best[NEXT] + (np.arange(20) == 19)
+    for layers in eight_starts():
+        seen = []
+        for t in range(3001):
+            if t in (0, 100, 3000):
+                q, J = values_and_jacobian(layers, PLACES, SIDES, name)
+                seen.append((q, J @ J.T))
+            layers = descended(layers, 0.1, name)
+        bounds = [bound_of(*at) for at in seen]
+        first, last = seen[0][1], seen[2][1]
+        found.append((np.abs(seen[2][0] - truth).max(), np.linalg.norm(last - first) / np.linalg.norm(first), bounds[1] / bounds[0]))
+    return found
+
+
+def above_the_bound() -> int:
+    """In how many runs of tanh with half of the first bound as step that step comes to exceed the bound of the moment."""
+    above = 0
+    for layers in eight_starts():
+        q, J = values_and_jacobian(layers, PLACES, SIDES, "tanh")
+        step_size = bound_of(q, J @ J.T) / 2
+        for t in range(3001):
+            if t % 25 == 0:
+                q, J = values_and_jacobian(layers, PLACES, SIDES, "tanh")
+                if step_size > bound_of(q, J @ J.T):
+                    above += 1
+                    break
+            layers = descended(layers, step_size, "tanh")
+    return above
+
+
+def turn_of_the_buffer() -> int:
+    """New transitions after which less than two thirds of the 1000 in the buffer are of the second state."""
+    second, n = 900.0, 0
+    while second > 2000 / 3:
+        second, n = second - 0.9 + 0.5, n + 1
+    return n
+
+
 def spiral_length(stop: Callable[[int, float], bool], direction: int) -> tuple[int, float]:
     """Updates and length of the value vector e^(0.1 theta) when `stop` says so, from the closed form of the update."""
     rate, theta, n = (direction * sqrt(3) * 0.9 - 3.1 * 0.1) / 8, 0.0, 0
@@ -1005,9 +1350,9 @@ def weighted_share(n: int = 150) -> float:
 CORRIDOR_INPUTS = np.array([[s, 2 * a - 1] for s in range(5) for a in range(2)], dtype=float)
 
 
-def network(activation: str) -> np.ndarray:
+def network(activation: str, seed: int = 0) -> np.ndarray:
     """The kernel of a network with two hidden layers on the ten pairs of the corridor, from its Jacobian."""
-    _, J = values_and_jacobian(drawn(jax.random.key(0), [2, 64, 64, 1]), CORRIDOR_INPUTS, np.zeros(10, dtype=int), activation)
+    _, J = values_and_jacobian(drawn(jax.random.key(seed), [2, 64, 64, 1]), CORRIDOR_INPUTS, np.zeros(10, dtype=int), activation)
     return J @ J.T
 
 
@@ -1031,10 +1376,14 @@ def least_row_ratio() -> float:
     return least
 
 
-def network_modulus() -> float:
-    K = network("relu")
+def network_modulus(activation: str = "relu", seed: int = 0) -> float:
+    K = network(activation, seed)
     a = 1 / np.linalg.norm(K, 2)  # times the weight, this is step times weight
     return float(np.abs(np.eye(10) - a * K).sum(axis=1).max())
+
+
+def least_network_modulus() -> float:
+    return min(network_modulus(name, seed) for name in SHAPES for seed in range(20))
 
 
 def least_network_leak() -> float:
@@ -1218,6 +1567,16 @@ EXPECTED: dict[str, Expectation] = {
     "ch07-kept-10": lambda: frozen_kernel(0, 10),
     "ch07-kept-100": lambda: frozen_kernel(0, 100),
     "ch07-kept-late": lambda: frozen_kernel(1000, 1000),
+    "ch07-last-far": lambda: last_layer_share(1)[0],
+    "ch07-below-far": lambda: last_layer_share(1)[1],
+    "ch07-below-left": lambda: last_layer_share(12)[1],
+    "ch07-ratio-gap": lambda: float(row_ratio_gap().mean()),
+    "ch07-ratio-gap-error": lambda: float(row_ratio_gap().std(ddof=1) / sqrt(20)),
+    "ch07-relu-closest": lambda: sum(relu[0] < min(a[0], b[0]) for relu, a, b in zip(*map(of_eight, SHAPES), strict=True)),
+    "ch07-least-motion": lambda: min(run[1] for name in SHAPES for run in of_eight(name)),
+    "ch07-most-room-left": lambda: max(run[2] for name in SHAPES for run in of_eight(name)),
+    "ch07-half-above": above_the_bound,
+    "ch07-replay-turn": turn_of_the_buffer,
     "ch07-spiral-million": lambda: spiral_length(past_a_million, 1)[0],
     "ch07-spiral-reversed": lambda: spiral_length(lambda n, _: n == 600, -1)[1],
     "ch07-spiral-frozen": spiral_on_a_line,
@@ -1235,29 +1594,93 @@ EXPECTED: dict[str, Expectation] = {
     "ch08-network-leak": least_network_leak,
     "ch08-many-ratio": (least_row_ratio, 1e-5),
     "ch08-many-megabytes": lambda: 8 * 20_000**2 / 1e6,
-    "ch08-study-relu": relu_lost,
+    "ch08-network-beta-least": least_network_modulus,
     "ch08-study-problems": lambda: len(study()),
+    "ch08-study-minutes": lambda: json.loads((STUDIES / "divergence_causes.json").read_text())["cpu_seconds"] / 60,
+    "ch08-study-others": lambda: sum(
+        gone(row) + gone(row, "followed") for name in ("tanh", "sin") for row in of_study(lambda _: True, name)
+    ),
+    "ch08-study-other-problems": lambda: len(of_study(lambda _: True, "tanh")) + len(of_study(lambda _: True, "sin")),
+    "ch08-study-left": lambda: len(of_study(gone)),
+    "ch08-study-relu": lambda: len(of_study(lambda _: True)),
+    "ch08-study-followed": lambda: len(of_study(lambda row: gone(row, "followed"))),
+    "ch08-study-constant-99": lambda: len(of_study(lambda row: row["discount"] == "0.99" and gone(row))),
+    "ch08-study-fixed-99": lambda: len(of_study(lambda row: row["discount"] == "0.99" and gone(row, "constant, fixed target"))),
+    "ch08-study-zero": lambda: len(of_study(lambda row: gone(row, "constant, discount 0"))),
+    "ch08-study-frozen-99": lambda: len(of_study(lambda row: row["discount"] == "0.99" and 0 <= int(row["frozen: gone sweep"]) <= 2000)),
     "ch08-study-contractions": lambda: sum(float(row["beta(K)"]) < 1 for row in study()),
-    "ch08-study-discount": lambda: order("discount alone"),
-    "ch08-study-spectrum": lambda: order("spectrum, optimal policy"),
-    "ch08-study-row": lambda: order("row ratio, mean"),
-    "ch08-study-17": lambda: order("condition (17), worst row"),
-    "ch08-study-best": lambda: best_order()[0],
-    "ch08-study-best-name": lambda: best_order()[1],
+    "ch08-cause-triad": lambda: n_causes("triad"),
+    "ch08-cause-step": lambda: n_causes("step"),
+    "ch08-cause-both": lambda: n_causes("both"),
+    "ch08-cause-undecided": lambda: n_causes("undecided"),
+    "ch08-cause-most": lambda: n_causes("triad", "undecided"),
+    "ch08-limit-first": lambda: len(
+        of_study(lambda row: gone(row) and 0 <= int(row["constant: limit sweep"]) < int(row["constant: beyond sweep"]))
+    ),
+    "ch08-limit-stay": lambda: len(of_study(lambda row: not gone(row) and int(row["constant: limit sweep"]) >= 0)),
+    "ch08-stay": lambda: len(of_study(lambda row: not gone(row))),
+    "ch08-growth-before": lambda: len(of_study(lambda row: gone(row) and float(row["constant: largest growth"]) > 1e-9)),
+    "ch08-only-followed": lambda: len(of_study(lambda row: gone(row, "followed") and not gone(row))),
+    "ch08-frozen-late": lambda: len(of_study(lambda row: row["discount"] == "0.99" and gone(row, "frozen"))),
+    "ch08-frozen-rescued": lambda: len(
+        of_study(lambda row: row["discount"] == "0.99" and gone(row, "frozen") and not gone(row, "followed"))
+    ),
+    "ch08-followed-time": lambda: middle_at_99("followed: last time"),
+    "ch08-constant-sweeps": lambda: 2 * middle_at_99("followed: last time"),
+    "ch08-followed-error": lambda: middle_at_99("followed: last error"),
+    "ch08-design-depth-one": lambda: share_of_design("depth", "1"),
+    "ch08-design-depth-two": lambda: share_of_design("depth", "2"),
+    "ch08-design-narrow": lambda: share_of_design("width", "16"),
+    "ch08-design-wide": lambda: share_of_design("width", "64"),
+    "ch08-design-he": lambda: share_of_design("initialisation", "he"),
+    "ch08-design-pytorch": lambda: share_of_design("initialisation", "pytorch"),
+    "ch08-order-frozen": lambda: orders_of("growth, worst of 30 policies", "frozen"),
+    "ch08-order-worst": lambda: orders_of("growth, worst of 30 policies", "constant"),
+    "ch08-order-greedy": lambda: orders_of("growth, greedy policy", "constant"),
+    "ch08-order-growth-30": lambda: orders_at_30("growth", "0.99"),
+    "ch08-order-step-30": lambda: orders_at_30("step", "0.99"),
+    "ch08-order-step-30-95": lambda: orders_at_30("step", "0.95"),
+    # Two minimisers stop at slightly different weights, which may turn a pair round.
+    "ch08-order-design": (lambda: orders_fitted("design", "0.99"), 0.01),
+    "ch08-order-design-95": (lambda: orders_fitted("design", "0.95"), 0.01),
+    "ch08-order-both": (lambda: orders_fitted("both", "0.99"), 0.01),
     "ch09-wave-relu": (lambda: wave("relu"), 1e-5),  # of a matrix that is nearly singular
     "ch09-wave-tanh": (lambda: wave("tanh"), 1e-2),
+    "ch09-wave-sin": (lambda: wave("sin"), 1e-2),
+    "ch09-plain-least-sin": (lambda: least_plain("sin"), 1e-7),  # the package has a polynomial for the sine
+    "ch09-star-two": lambda: star_of(2),
+    "ch09-star-three": lambda: star_of(3),
+    "ch09-star-all": lambda: star_of(7),
+    "ch09-star-two-spread": (lambda: star_spread(2), 1e-7),  # a power iteration
+    "ch09-star-three-spread": (lambda: star_spread(3), 1e-7),
+    "ch09-pair-last": lambda: max(n for n in range(1, 101) if pair_drift(n) > 0),
+    "ch09-pair-many": lambda: 1 - pair_drift(100) / 2,
+    "ch09-refined": (refined_apart, 1e-5),  # of a matrix that is nearly singular
     "ch09-tanh-limit": (lambda: short_step_cosine(1e-3), 1e-4),  # the step is short, not zero
+    "ch09-tanh-limit-default": (lambda: short_step_cosine(1e-4), 1e-4),
     "ch09-tanh-limit-small": (lambda: short_step_cosine(1e-6), 1e-4),
     "ch09-preqn-relu": lambda: middle("relu", "PreQN"),
     "ch09-preqn-tanh": lambda: middle("tanh", "PreQN"),
     "ch09-preqn-sin": lambda: middle("sin", "PreQN"),
+    "ch09-nosearch-relu": lambda: middle("relu", "PreQN, no search"),
+    "ch09-nosearch-tanh": lambda: middle("tanh", "PreQN, no search"),
+    "ch09-nosearch-sin": lambda: middle("sin", "PreQN, no search"),
+    "ch09-edge-rates": fastest_rates,
     "ch09-best-other-relu": lambda: best_other("relu"),
     "ch09-best-other-tanh": lambda: best_other("tanh"),
     "ch09-best-other-sin": lambda: best_other("sin"),
     "ch09-preqn-worst": lambda: max(max(errors) for (_, method), errors in last_errors().items() if method == "PreQN"),
+    "ch09-alone-runs": lambda: sum(row["rule"] == "preconditioned" and row["threshold"] == "-1" for row in searched()),
+    "ch09-alone-learned": lambda: len(learners_of("preconditioned", "-1")),
+    "ch09-alone-worst": lambda: max(float(r["error"]) for r in searched() if (r["rule"], r["threshold"]) == ("preconditioned", "-1")),
+    "ch09-plain-most": plain_most,
+    "ch09-strict-relu": lambda: len(learners_of("preconditioned", "0.97", "20", "relu")),
+    "ch09-strict-tanh": lambda: len(learners_of("preconditioned", "0.97", "20", "tanh")),
+    "ch09-strict-sin": lambda: len(learners_of("preconditioned", "0.97", "20", "sin")),
+    "ch09-strict-small": lambda: len(learners_of("preconditioned", "0.97", "10")),
+    "ch09-limit-largest": (lambda: max(limits()), 1e-6),  # of nearly singular matrices
+    "ch09-limit-below": lambda: sum(limit < 0.97 for limit in limits()),
     "ch09-stall-error": (first_corridor_error, 5e-3),  # before the first update, against after thirty that hardly move
-    "ch09-agent-solved": lambda: "“PreQN” and “Adam, target network”",
-    "ch09-agent-beyond": lambda: "“SGD”",
     "ch09-pendulum-preqn": lambda: pendulum("last_return", -200, "PreQN"),
     "ch09-pendulum-target": lambda: pendulum("last_return", -200, "Adam, target network"),
     "ch09-pendulum-neither": lambda: pendulum("last_return", -200, "SGD") + pendulum("last_return", -200, "Adam"),
@@ -1282,6 +1705,11 @@ EXPECTED: dict[str, Expectation] = {
     "ch10-inner-best-step": lambda: min(map(cycle_factor, range(1, 3001))) ** (1 / min(range(1, 3001), key=cycle_factor)),
     "ch10-pair-limit": lambda: 1 + 0.47 / 2.5,
     "ch10-following-rate": (following_rate, 1e-7),  # a root of a spectral radius
+    "ch10-preqn-none": corridor_worst,
+    "ch10-preqn-all": lambda: corridor_worst(np.full(5, 0.2)),
+    "ch10-preqn-three": corridor_of_three,
+    "ch10-mode-slow": lambda: 0.1 * 2 / 7,
+    "ch10-mode-fast": lambda: 0.1 * 13 / 7,
     "ch10-plain-unstable": (lambda: unstable_networks(normalise=False), 0.06),  # other random numbers
     "ch10-layernorm-stable": (lambda: 120 - unstable_networks(normalise=True), 0.03),
     # float32 gradients, of the chapter and here.
@@ -1343,6 +1771,53 @@ EXPECTED: dict[str, Expectation] = {
     "speed-most": lambda: max(row["N"] for row in bench()["rows"]),
     "speed-memory": lambda: next(row["added_megabytes"] for row in bench()["rows"] if row["N"] == 20_000),
     "speed-whole": lambda: 4 * 20_000**2 / 1e6,
+    # The tables that the chapter reads have five digits.
+    "ch12-tuning-runs": lambda: len(control_files("tuning/")),
+    "ch12-best-preqn": (lambda: control_chosen("PreQN")[1], 1e-4),
+    "ch12-best-ddpg": (lambda: control_chosen("DDPG")[1], 1e-4),
+    "ch12-best-bare": (lambda: control_chosen("DDPG-no-target")[1], 1e-4),
+    "ch12-worst-preqn": (lambda: min(score for (name, _), score in control_units().items() if name == "PreQN"), 1e-4),
+    "ch12-preqn-beyond": lambda: sum(over_bound(file) > 1 for file in of_method("PreQN")),
+    "ch12-preqn-runs": lambda: len(of_method("PreQN")),
+    "ch12-preqn-largest": (lambda: max(map(over_bound, of_method("PreQN"))), 1e-4),
+    "ch12-bare-beyond": lambda: sum(file["outcome"]["above_bound_at"] is not None for file in of_method("DDPG-no-target")),
+    "ch12-bare-runs": lambda: len(of_method("DDPG-no-target")),
+    "ch12-bare-least": (lambda: min(map(over_bound, of_method("DDPG-no-target"))), 1e-4),
+    "ch12-ddpg-beyond": lambda: sum(file["outcome"]["above_bound_at"] is not None for file in of_method("DDPG")),
+    "ch12-ddpg-largest": (lambda: max(map(over_bound, of_method("DDPG"))), 1e-4),
+    "ch12-hopper-bare": (lambda: control_score(best_on_hopper("DDPG-no-target")), 1e-4),
+    "ch12-hopper-bare-value": (lambda: over_bound(best_on_hopper("DDPG-no-target")), 1e-4),
+    "ch12-hopper-preqn": (lambda: control_score(best_on_hopper("PreQN")), 1e-4),
+    "ch12-alignment-preqn": (lambda: middle_of("PreQN", "alignment_current"), 1e-4),
+    "ch12-alignment-td3": (lambda: middle_of("TD3", "alignment_current"), 1e-4),
+    "ch12-alignment-most": (
+        lambda: max(mean_of(file, "alignment_current") for file in of_method(*WITH_TARGETS, "DDPG-no-target")),
+        1e-4,
+    ),
+    "ch12-backtracks": (lambda: middle_of("PreQN", "backtracks"), 1e-4),
+    "ch12-accepted-least": (lambda: min(mean_of(file, "accepted") for file in of_method("PreQN")), 1e-4),
+    "ch12-ratio-preqn": (lambda: max(middle_of("PreQN", "row_ratio", "tuning", task) for task in TUNED_ON) / 100, 1e-4),
+    "ch12-ratio-least": (
+        lambda: min(middle_of(name, "row_ratio", "tuning", task) for name in WITH_TARGETS for task in TUNED_ON) / 100,
+        1e-4,
+    ),
+    "ch12-ratio-bare": (lambda: min(middle_of("DDPG-no-target", "row_ratio", "tuning", task) for task in TUNED_ON) / 100, 1e-4),
+    "ch12-diagonal-bare": (
+        lambda: min(
+            middle_of("DDPG-no-target", "mean_diagonal", "tuning", task) / middle_of("DDPG", "mean_diagonal", "tuning", task)
+            for task in TUNED_ON
+        ),
+        1e-4,
+    ),
+    "ch12-reported": lambda: len(control_files("reporting_64/")),
+    "ch12-cheetah-low": (lambda: min(walks("HalfCheetah-v5", "PreQN")), 1e-4),
+    "ch12-cheetah-high": (lambda: max(walks("HalfCheetah-v5", "PreQN")), 1e-4),
+    "ch12-rivals-low": (lambda: min(walks("HalfCheetah-v5", "TD3", "SAC")), 1e-4),
+    "ch12-rivals-high": (lambda: max(walks("HalfCheetah-v5", "TD3", "SAC")), 1e-4),
+    "ch12-hop-high": (lambda: max(walks("Hopper-v5", "PreQN")), 1e-4),
+    "ch12-hop-rivals-low": (lambda: min(walks("Hopper-v5", "TD3", "SAC")), 1e-4),
+    "ch12-cost": (lambda: cpu_on_cheetah("PreQN") / cpu_on_cheetah("TD3"), 1e-4),
+    "ch12-minutes": (lambda: cpu_on_cheetah("PreQN") / 60, 1e-4),
     # The largest cost that the pendulum has; five thousand random steps come near it.
     "ch13-bound": (lambda: (np.pi**2 + 0.1 * 8**2 + 0.001 * 2**2) / 0.01, 0.01),
     "ch13-sb3-without": lambda: dqn_values(1)[0],

@@ -83,6 +83,12 @@ def units(monkeypatch):
 
 
 @pytest.mark.usefixtures("units")
+def test_a_cell_that_no_run_has_begun_makes_no_seed_complete(results):
+    first = {name: result for name, result in results.items() if name.startswith("tuning") or "/Ant-v5/PreQN/seed-0" in name}
+    assert "scores" not in summary.summarise(first)
+
+
+@pytest.mark.usefixtures("units")
 def test_tables_say_what_the_runs_say(results):
     tables = summary.summarise(results)
     assert len(tables["runs"]) == len(results)

@@ -32,6 +32,11 @@ def load(name):
     return module
 
 
+def test_nothing_but_scripts_protocols_and_results_is_kept(root):
+    kept = subprocess.run(["git", "ls-files", "experiments"], cwd=root, capture_output=True, text=True, check=True).stdout.split()
+    assert not [name for name in kept if not re.search(r"^experiments/(\w+\.(py|md)|results/.*\.(csv|json|npz))$", name)]
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_every_result_says_what_made_it(name):
     provenance = json.loads((RESULTS / f"{name}.json").read_text())
@@ -43,20 +48,34 @@ def test_every_result_says_what_made_it(name):
     assert (RESULTS / f"{name}.csv").is_file()
 
 
-def test_the_candidates_of_the_study_come_out_again():
-    table = pd.read_csv(RESULTS / "which_scalar.csv")
+def test_the_first_sweeps_of_the_study_of_causes_come_out_again():
+    table = pd.read_csv(RESULTS / "divergence_causes.csv").query("activation == 'relu' and width == 16 and depth == 1 and draw == 0")
     with jax.enable_x64(True):
-        study = load("which_scalar")
-        for cell in (0, 8):
-            again = study.run_cell(cell, discounts=(0.5, 0.9), draws=2, n_sweeps=1)
-            made = dict(zip(("activation", "width", "depth"), study.CELLS[cell], strict=True))
-            here = np.all([table[key] == value for key, value in made.items()], axis=0)
-            rows = table[here & table["discount"].isin((0.5, 0.9)) & (table["draw"] < 2)]
-            names = list(table.columns[table.columns.get_loc("initialisation") + 1 : table.columns.get_loc("diverged")])
-            # The condition number is that of a nearly singular matrix: it depends on the last bits.
-            names.remove("condition number of K")
-            np.testing.assert_allclose(again[names].to_numpy(), rows[names].to_numpy(), rtol=1e-5, atol=1e-7)
-            assert list(again["initialisation"]) == list(rows["initialisation"])
+        again = load("divergence_causes").run_shape(0, draws=1, cap=30)
+    assert len(again) == len(table) == 9
+    assert list(again["initialisation"]) == list(table["initialisation"])
+    names = list(again.columns[again.columns.get_loc("half") + 1 : again.columns.get_loc("frozen: gone")])
+    # The condition number is that of a nearly singular matrix: it depends on the last bits.
+    names.remove("condition number of K")
+    names += [f"{way}: {what} at 30" for way in ("constant", "followed", "constant, discount 0") for what in ("share", "kernel")]
+    np.testing.assert_allclose(again[names].to_numpy(), table[names].to_numpy(), rtol=1e-4, atol=1e-7)
+    early = table["constant, fixed target: gone sweep"].between(0, 29).to_numpy()
+    assert early.any()
+    np.testing.assert_array_equal(again["constant, fixed target: gone"], early)
+
+
+def test_a_step_that_is_too_large_leaves_on_fixed_targets_and_one_that_follows_does_not():
+    """The control of the study must be able to find what it looks for: ten times the step leaves without any bootstrapping."""
+    with jax.enable_x64(True):
+        study = load("divergence_causes")
+        cases = [study.draw(3, "lecun", 0.99, number) for number in range(4)]
+        problem = study.Problem(*(np.stack(leaves) for leaves in zip(*(case[1] for case in cases), strict=True)))
+        layers = jax.tree.map(lambda *leaves: np.stack(leaves), *(case[2] for case in cases))
+        way = study.CONDITIONS["constant, fixed target"]
+        large = study.learn("relu", way, layers, problem, fraction=5.0, n_sweeps=100)
+        followed = study.learn("relu", study.CONDITIONS["followed, fixed target"], layers, problem, n_sweeps=100)
+    assert large["gone"].all()
+    assert not followed["gone"].any()
 
 
 def test_the_first_updates_on_the_corridor_come_out_again():
@@ -64,12 +83,24 @@ def test_the_first_updates_on_the_corridor_come_out_again():
     chosen = pd.read_csv(RESULTS / "preqn_chain_tuning.csv").query("chosen").set_index(["activation", "method"])["setting"]
     with jax.enable_x64(True):
         chain = load("preqn_chain")
-        for activation, method in (("sin", "PreQN"), ("tanh", "Adam, target network")):
+        for activation, method in (("tanh", "PreQN"), ("tanh", "Adam, target network")):
             critic = chain.METHODS[method][chosen[activation, method]]
             again = chain.runs(activation, critic, range(100, 101))[0]
             committed = table[(table["activation"] == activation) & (table["method"] == method)]["error"].to_numpy()
             assert len(committed) == len(again) == 51
             np.testing.assert_allclose(again[:5], committed[:5], rtol=1e-3)
+
+
+def test_a_cell_of_the_search_comes_out_again():
+    table = pd.read_csv(RESULTS / "preqn_search.csv")
+    assert len(table) == 3 * 2 * (2 * 5 + 4 * 3) * 10
+    with jax.enable_x64(True):
+        again = load("preqn_search").outcomes("plain", "sin", 20, "step 0.001", seeds=range(200, 202))
+    made = ["rule", "activation", "batch", "settings", "threshold", "seed"]
+    rows = again.merge(table, on=made, suffixes=("", " committed"))
+    assert len(rows) == len(again) == 6
+    for name in ("error", "accepted", "late"):
+        np.testing.assert_allclose(rows[name], rows[f"{name} committed"], rtol=1e-3)
 
 
 def test_the_agents_begin_again_as_they_did():

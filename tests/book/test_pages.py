@@ -1,5 +1,6 @@
 """The built pages in a browser without a network: what a reader sees, at a desk and on a phone, by day and by night."""
 
+import gzip
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,18 +25,19 @@ NOT_OURS = {
 
 @contextmanager
 def opened(browser: Browser, path: Path) -> Iterator[Page]:
-    """A built page, its mathematics set; `page.faults` holds what its console and its requests complain of."""
+    """A built page; `page.faults` holds what its console and its requests complain of, `page.loaded` all files that it is made of."""
     context = browser.new_context(viewport={"width": DESK, "height": 900}, color_scheme="light", offline=True)
     page = context.new_page()
-    page.faults = []
+    page.faults, page.loaded = [], set()
     page.on("console", lambda message: page.faults.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: page.faults.append(str(error)))
     page.on(
         "request", lambda request: page.faults.append(request.url) if urlsplit(request.url).scheme not in {"file", "data", "blob"} else None
     )
+    page.on("requestfinished", lambda request: page.loaded.add(request.url.split("?")[0]))
     page.on("requestfailed", lambda request: page.faults.append(f"{request.url}: {request.failure}"))
     page.goto(path.as_uri())
-    page.evaluate("window.MathJax?.startup?.promise")
+    page.evaluate("document.fonts.ready")
     page.add_style_tag(content="* { transition: none !important; }")  # a colour that is still fading in has the contrast of neither mode
     yield page
     context.close()
@@ -72,19 +74,34 @@ def test_nothing_comes_from_outside(page):
     assert page.faults == []
 
 
-def test_mathematics_is_set(page, built):
-    raw = page.locator(TEXT).evaluate(
-        """text => {
-            const copy = text.cloneNode(true);
-            copy.querySelectorAll("pre, code, script, style, mjx-container").forEach(element => element.remove());
-            return copy.textContent;
-        }"""
-    )
-    assert not re.findall(r"\\\(|\\\[|\$\$|\$[^$\n]+\$|\\begin\{\w+\}|\\frac|\\alpha", raw)
-    # MathJax sets what it cannot read in red: whole formulas as errors, unknown commands as text.
-    assert page.locator("mjx-merror, [data-mjx-error], mjx-container mtext[mathcolor=red], .math:not(:has(mjx-container))").count() == 0
+def test_a_page_weighs_little(page, built):
+    """With style, scripts and fonts, as a server would send it."""
+    files = [Path(unquote(urlsplit(address).path)) for address in page.loaded if address.startswith("file:")]
+    assert built in files
+    assert not [path.name for path in files if re.search("mathjax|fontawesome", path.name, re.IGNORECASE)]
+    assert sum(len(gzip.compress(path.read_bytes())) for path in files if path.suffix != ".svg") < 500_000
+
+
+def test_mathematics_is_set(built):
+    """In the page as it is sent: no script has to run first."""
+    text = BeautifulSoup(built.read_text(encoding="utf-8"), "html.parser").select_one(TEXT)
+    formulas = text.select(".math")
+    assert not [formula.get_text() for formula in formulas if len(formula.select(".katex > .katex-html")) != 1]
+    assert not text.select(".katex-error, merror")
     if built.parent.name == "chapters":
-        assert page.locator("mjx-container").count() > 0
+        assert formulas
+    for element in text.select("pre, code, script, style, .katex"):
+        element.decompose()
+    assert not re.findall(r"\\\(|\\\[|\$\$|\$[^$\n]+\$|\\begin\{\w+\}|\\frac|\\alpha", text.get_text())
+
+
+@pytest.mark.parametrize("width", [DESK, PHONE])
+def test_what_goes_on_shows_it_and_is_in_reach_of_the_keyboard(page, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    hidden = """() => [...document.querySelectorAll(".formula, .bd-article pre, .cell_output > .output")]
+        .filter(box => box.checkVisibility() && box.scrollWidth > box.clientWidth + 1)
+        .filter(box => box.tabIndex !== 0 || getComputedStyle(box).maskImage === "none").map(box => box.outerHTML.slice(0, 120))"""
+    page.wait_for_function(f"({hidden})().length === 0")
 
 
 def test_nothing_dangles(page):
@@ -103,7 +120,7 @@ def test_headings_step_down_one_at_a_time(page):
 
 
 def test_pictures_have_words(page):
-    pictures = page.locator(TEXT).locator("img, svg:not(mjx-container *, button *, [aria-hidden=true], [aria-hidden=true] *)")
+    pictures = page.locator(TEXT).locator("img, svg:not(button *, [aria-hidden=true], [aria-hidden=true] *)")
     wordless = pictures.evaluate_all(
         """pictures => pictures.filter(picture => !["alt", "aria-label", "aria-labelledby"].some(name => picture.getAttribute(name)))
             .map(picture => picture.outerHTML.slice(0, 120))"""
@@ -131,7 +148,7 @@ def test_page_does_not_scroll_sideways(page, width):
     page.set_viewport_size({"width": width, "height": 900})
     wide = page.evaluate(
         """() => [...document.querySelectorAll(".bd-article *")].filter(element => element.checkVisibility())
-            .filter(element => !element.closest("mjx-assistive-mml") && element.getBoundingClientRect().right > innerWidth + 1)
+            .filter(element => !element.closest(".katex-mathml, .katex svg *") && element.getBoundingClientRect().right > innerWidth + 1)
             .filter(element => {
                 for (let box = element.parentElement; box; box = box.parentElement) {
                     const scrolls = ["auto", "scroll"].includes(getComputedStyle(box).overflowX);
@@ -174,7 +191,7 @@ def test_page_is_accessible(browser, built):
         # Thousands of elements are alike to axe: what a formula consists of, and every code token but the first of its colour in a cell.
         page.evaluate(
             """() => {
-                document.querySelectorAll("mjx-container").forEach(formula => formula.replaceChildren());
+                document.querySelectorAll(".katex").forEach(formula => formula.replaceChildren());
                 document.querySelectorAll("pre").forEach(code => {
                     const seen = new Set();
                     code.querySelectorAll("span").forEach(

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from deadly_triad_book.repository import theme_options
+from deadly_triad_book.pages.repository import theme_options
 
 GITHUB = {"GITHUB_SERVER_URL": "https://git.example.org", "GITHUB_REPOSITORY": "someone/book", "GITHUB_REF_NAME": "next"}
 
@@ -28,7 +28,7 @@ def test_options_follow_the_environment():
 @pytest.mark.parametrize("repository", ["", "someone/book"])
 def test_pages_link_to_the_repository(repository, tmp_path):
     (tmp_path / "index.rst").write_text("Title\n=====\n", encoding="utf-8")
-    settings = ["-D", "extensions=sphinx_book_theme,deadly_triad_book.repository", "-D", "html_theme=sphinx_book_theme"]
+    settings = ["-D", "extensions=sphinx_book_theme,deadly_triad_book.pages.repository", "-D", "html_theme=sphinx_book_theme"]
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "-C", *settings, tmp_path, tmp_path / "html"]
     environment = os.environ | {"GITHUB_REPOSITORY": repository, "GITHUB_SERVER_URL": "https://github.com", "GITHUB_REF_NAME": "next"}
     subprocess.run(command, env=environment, check=True)

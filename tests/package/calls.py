@@ -110,6 +110,7 @@ CALLS = {
     ),
     "cures.averaged_target_update": Call(cures.averaged_target_update, system(step_size=0.5, rate=1.0)),
     "cures.covariance": Call(cures.covariance, system()),
+    "cures.drawn_sets": Call(cures.drawn_sets, lambda: {"weighting": np.array([1.0, 3.0]), "batch_size": 2}, {"weighting": ANY_SHAPE}),
     "cures.emphatic_td": Call(cures.emphatic_td, lambda: {"system": SYSTEM, "interest": np.array([1.0, 0.0])}),
     "cures.followon": Call(
         cures.followon,
@@ -125,6 +126,10 @@ CALLS = {
     "cures.gradient_td_limit": Call(cures.gradient_td_limit, system()),
     "cures.gtd2_matrix": Call(cures.gtd2_matrix, system(ratio=2.0)),
     "cures.inner_steps_matrix": Call(cures.inner_steps_matrix, system(step_size=0.5, n_inner=3)),
+    "cures.preqn_matrix": Call(
+        cures.preqn_matrix,
+        system(sets=np.array([[1.0, 0.0], [1.0, 1.0]]), chances=np.array([1.0, 0.0])),
+    ),
     "cures.projected_iteration": Call(cures.projected_iteration, system()),
     "cures.sampled_emphatic_td": Call(cures.sampled_emphatic_td, lambda: sampling() | runs()),
     "cures.squared_ratio_matrix": Call(cures.squared_ratio_matrix, policies),

@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pytest
 from deadly_triad import cures
@@ -293,3 +295,21 @@ def test_bad_ratios_are_refused():
         for matrix in (cures.gtd2_matrix, cures.tdc_matrix):
             with pytest.raises(ValueError, match="ratio must be positive and finite"):
                 matrix(baird().off_policy, ratio)
+
+
+def test_the_sets_that_independent_draws_hold_have_the_chances_of_a_count():
+    weighting = np.array([0.5, 0.0, 0.3, 0.2])
+    sets, chances = cures.drawn_sets(weighting, 3)
+    counted = {}
+    for states in product(range(4), repeat=3):
+        key = tuple(bool(x) for x in np.isin(range(4), states))
+        counted[key] = counted.get(key, 0.0) + np.prod(weighting[list(states)])
+    found = {tuple(row.tolist()): chance for row, chance in zip(sets, chances, strict=True)}
+    assert set(found) == {key for key, chance in counted.items() if chance > 0}
+    assert all(found[key] == pytest.approx(counted[key]) for key in found)
+
+
+@pytest.mark.parametrize("weighting", [np.ones(17), np.zeros(3)])
+def test_too_many_states_or_none_are_refused(weighting):
+    with pytest.raises(ValueError, match="weighting must be a vector with 1 to 16 positive entries"):
+        cures.drawn_sets(weighting, 2)

@@ -334,6 +334,62 @@ def test_two_unit_features_diverge_on_the_arc_under_every_weighting_above_five_s
         assert spectral_radius(cures.frozen_target_update(system, 0.5, n)) > 1
 
 
+@pytest.mark.states("prop-unit-rows")
+def test_on_its_edge_one_direction_of_the_arc_stands_still():
+    assert analyse_stability(arc(np.array([0.5, 0.5]), 5 / 7).A).verdict == "semistable"
+
+
+@pytest.mark.states("prop-unit-decay")
+@given(generators, st.integers(1, 6), st.integers(1, 4), st.floats(0, 0.99))
+def test_short_features_bound_how_negative_the_matrix_is_for_all_data(rng, n, k, discount):
+    Phi = rng.standard_normal((n, k))
+    Phi /= np.linalg.norm(Phi, axis=1, keepdims=True) / rng.uniform(0.1, 1, (n, 1))
+    P, d = rng.dirichlet(np.full(n, 0.2), size=n), rng.dirichlet(np.full(n, 0.2))
+    A = LinearTD(Phi, d, P, np.zeros(n), discount).A
+    assert np.linalg.eigvalsh(A + A.T)[0] / 2 >= -(discount**2) / 4 - 1e-12
+    assert analyse_stability(A + (discount**2 / 4 + 1e-6) * np.eye(k)).verdict == "stable"
+
+
+@pytest.mark.states("prop-unit-decay")
+@given(st.floats(0.1, 0.99), st.floats(1.1, 3))
+def test_the_bound_is_attained_by_unit_features_and_longer_ones_need_more(discount, length):
+    Phi = np.array([[discount / 2, np.sqrt(1 - discount**2 / 4)], [1.0, 0.0]])
+    sharp = LinearTD(Phi, np.array([1.0, 0.0]), np.eye(2)[[1, 1]], np.zeros(2), discount)
+    assert np.linalg.eigvalsh(sharp.A + sharp.A.T)[0] / 2 == pytest.approx(-(discount**2) / 4, abs=1e-12)
+    longer = replace(sharp, features=length * Phi)
+    assert np.linalg.eigvalsh(longer.A + longer.A.T)[0] / 2 < -(discount**2) / 4 * 1.2
+    # And no decay is enough for all lengths.
+    pair = w_to_2w(0.99).off_policy
+    assert replace(pair, features=100 * pair.features).A[0, 0] + discount**2 / 4 < 0
+
+
+@pytest.mark.states("prop-two-forces")
+@given(systems(), st.floats(0.05, 1.0), st.integers(1, 50))
+def test_where_the_optimisation_is_the_stronger_force_every_cycle_contracts(system, share, n):
+    # A smaller discount makes the moving target weak enough.
+    C = cures.covariance(system)
+    cross = system.features.T @ (system.weighting[:, None] * (system.transitions @ system.features))
+    least = np.linalg.eigvalsh(C)[0]
+    assume(least > 1e-6)
+    weak = replace(system, discount=min(0.99, 0.9 * least / np.linalg.norm(cross, 2)))
+    assert np.linalg.norm(C - weak.A, 2) < least
+    cycle = cures.frozen_target_update(weak, share / np.linalg.eigvalsh(C)[-1], n)
+    assert np.linalg.norm(cycle, 2) < 1
+
+
+@pytest.mark.states("prop-two-forces")
+def test_where_the_target_is_the_stronger_force_a_cycle_may_expand():
+    pair = w_to_2w().off_policy
+    assert np.linalg.norm(cures.covariance(pair) - pair.A, 2) > np.linalg.eigvalsh(cures.covariance(pair))[0]
+    assert np.linalg.norm(cures.frozen_target_update(pair, 0.1, 5), 2) > 1
+    # On-policy data do not see to it, and settle all the same.
+    rng = np.random.default_rng(0)
+    P, Phi = rng.dirichlet(np.ones(4), size=4), rng.standard_normal((4, 3))
+    on_policy = LinearTD(Phi, stationary_distribution(P), P, np.zeros(4), 0.9)
+    assert np.linalg.norm(cures.covariance(on_policy) - on_policy.A, 2) > np.linalg.eigvalsh(cures.covariance(on_policy))[0]
+    assert analyse_stability(on_policy.A).verdict == "stable"
+
+
 @pytest.mark.states("prop-averager")
 @given(mdps_with_policy(), generators, st.floats(0.05, 1.0))
 def test_averaging_features_with_data_on_the_anchors_contract_for_the_maximum_too(drawn, rng, share):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -189,7 +190,8 @@ def book():
 
 def test_a_failed_notebook_shows_its_text_and_does_not_fail_from_the_cache(tmp_path, book):
     wanted, runs = tmp_path / "wanted", tmp_path / "runs"
-    cell = f"open({str(runs)!r}, 'a').write('x')\nassert __import__('pathlib').Path({str(wanted)!r}).exists(), 'the telling words'"
+    cell = f"open({str(runs)!r}, 'a').write('x')  # and new.csv, it says\n"
+    cell += f"assert __import__('pathlib').Path({str(wanted)!r}).exists(), 'the telling words'"
     folder = book(tmp_path / "book", cell)
     (failure,) = execution.execute(folder, 1)
     assert "01_one.ipynb did not run to its end" in failure
@@ -200,9 +202,35 @@ def test_a_failed_notebook_shows_its_text_and_does_not_fail_from_the_cache(tmp_p
     assert runs.read_text() == "xx", "what is in the cache is not run again"
     results = folder / "experiments" / "results"
     results.mkdir()
+    (results / "other.csv").write_text("1")
+    assert execution.execute(folder, 1) == []
+    assert runs.read_text() == "xx", "it does not compute with that"
     (results / "new.csv").write_text("1")
     assert execution.execute(folder, 1) == []
     assert runs.read_text() == "xxx", "what it computes with has changed"
+
+
+@pytest.mark.parametrize(
+    ("code", "among", "not_among"),
+    [
+        (
+            "from deadly_triad.ntk import gram",
+            {"ntk.py", "networks.py", "_checks.py"},
+            {"preqn.py", "diagnosis.py", "new.csv", "execution.py"},
+        ),
+        ("def later():\n    from deadly_triad.preqn import step", {"preqn.py", "ntk.py"}, {"training.py"}),
+        ("from deadly_triad import stability", {"stability.py"}, {"ntk.py"}),
+        ("from deadly_triad import diagnose", {"diagnosis.py", "training.py"}, set()),
+        ("import deadly_triad as dt", {"diagnosis.py", "training.py"}, set()),
+        ("from deadly_triad.adapters import from_function", {"diagnosis.py", "training.py"}, set()),
+        ("x = table('kernel_study.npz')", {"kernel_study.npz", "kernel_study.json"}, {"kernel_training.csv", "stability.py"}),
+        ("all = folder.glob('*.csv')", {"kernel_study.npz", "bench.json"}, {"stability.py"}),
+    ],
+)
+def test_what_a_notebook_computes_with_is_found(code, among, not_among):
+    found = {path.name for path in execution.computed_with(ROOT, code)}
+    assert among | {execution.LOCK} <= found
+    assert not not_among & found
 
 
 def test_a_word_on_stderr_fails_and_is_shown(tmp_path, book):
@@ -274,6 +302,9 @@ def test_a_wheel_of_the_package_works_with_what_it_declares_and_no_more(tmp_path
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, source], check=True)
     (wheel,) = tmp_path.glob("deadly_triad-*.whl")
+    results = {path.name for path in (ROOT / "experiments" / "results").glob("*.*")}
+    with zipfile.ZipFile(wheel) as opened:
+        assert results == {Path(name).name for name in opened.namelist() if name.startswith("deadly_triad_book/results/")}
     subprocess.run([*pip, "install", "--no-deps", "--target", target, wheel], check=True)
     declared.mkdir()
     for name in ("numpy", "scipy", "jax", "jaxlib", "jaxtyping", "ml_dtypes", "opt_einsum", "wadler_lindig"):

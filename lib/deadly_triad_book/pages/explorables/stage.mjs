@@ -1,0 +1,160 @@
+// What makes a figure on a page move: sliders, handles to drag, links in the prose that set it, its state in the address. Needs a browser.
+
+const WAIT = 600; // milliseconds of rest after which the sentence is read aloud and the address follows
+
+/** The part of an address after # that holds a state, or null. */
+export function stateIn(hash, name) {
+  const [where, query] = decodeURIComponent(hash.replace(/^#/, "")).split("?");
+  return where === name && query ? query : null;
+}
+
+/** Bring the numbers of a query such as "g=0.9&p=0.5" into a state, each within the range of its knob; others are left alone. */
+export function withQuery(state, query, knobs) {
+  const next = { ...state };
+  for (const [key, value] of new URLSearchParams(query)) {
+    const knob = knobs.find((knob) => knob.key === key);
+    if (knob && value.trim() !== "" && Number.isFinite(Number(value))) next[key] = Math.min(knob.max, Math.max(knob.min, Number(value)));
+    else if (knob?.choices?.includes(value)) next[key] = value;
+  }
+  return next;
+}
+
+export const query = (state) => Object.entries(state).map(([key, value]) => `${key}=${typeof value === "number" ? Number(value.toPrecision(6)) : value}`).join("&");
+
+const position = (knob, value) => (knob.log ? Math.log10(value) : value);
+const value = (knob, position) => (knob.log ? 10 ** position : position);
+
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+function slider(knob, change) {
+  const input = element("input", { type: "range", min: position(knob, knob.min), max: position(knob, knob.max), step: knob.by });
+  const output = element("output");
+  input.addEventListener("input", () => change({ [knob.key]: value(knob, Number(input.value)) }));
+  const set = (now) => {
+    input.value = position(knob, now);
+    output.textContent = knob.show(now);
+    input.setAttribute("aria-valuetext", knob.show(now));
+  };
+  return [element("label", { className: `ex-knob ${knob.factor ? `factor-${knob.factor}` : ""}` }, element("span", { textContent: knob.label }), input, output), set];
+}
+
+function choice(knob, change) {
+  const select = element("select", {}, ...knob.choices.map((name) => element("option", { value: name, textContent: knob.show?.(name) ?? name })));
+  select.addEventListener("change", () => change({ [knob.key]: select.value }));
+  return [element("label", { className: "ex-knob" }, element("span", { textContent: knob.label }), select), (now) => (select.value = now)];
+}
+
+/** Set a figure going in the element that holds its still picture. */
+export function play(root, figure) {
+  const name = root.id, panels = [...root.querySelectorAll("svg[data-panel]")];
+  const all = [...figure.knobs, ...(figure.start ?? [])];
+  const original = withQuery(figure.state, root.dataset.state, all);
+  let state = original, timer = null;
+
+  const setters = new Map();
+  const knobs = (list) =>
+    list.map((knob) => {
+      const [label, set] = knob.choices ? choice(knob, change) : slider(knob, change);
+      setters.set(knob.key, set);
+      return label;
+    });
+  const controls = element("div", { className: "ex-controls" }, ...knobs(figure.knobs));
+  if (figure.start && panels.some((panel) => panel.querySelector("[data-drag=start]")))
+    controls.append(element("details", { className: "ex-more" }, element("summary", { textContent: figure.startTitle ?? "Start elsewhere" }), ...knobs(figure.start)));
+  const back = element("button", { type: "button", className: "ex-back", textContent: "Back to the beginning" });
+  back.addEventListener("click", () => change(original));
+  controls.append(back);
+  const runner = figure.knobs.find((knob) => knob.plays);
+  if (runner && !matchMedia("(prefers-reduced-motion: reduce)").matches) back.before(runs(runner));
+  const said = root.querySelector(".ex-said"), aloud = element("p", { className: "ex-aloud", role: "status" });
+  said.before(controls);
+  root.append(aloud);
+
+  function draw() {
+    for (const panel of panels) {
+      const { title, body } = figure.panels[panel.dataset.panel](state);
+      panel.innerHTML = body.join("");
+      panel.previousElementSibling.textContent = title;
+    }
+    for (const [key, set] of setters) set(state[key]);
+    said.textContent = figure.says(state);
+    root.classList.toggle("ex-alarmed", figure.alarm(state));
+    back.hidden = query(state) === query(original);
+    for (const link of document.querySelectorAll(`a.ex-sets[href="#${name}"]`))
+      link.classList.toggle("ex-is-set", query(withQuery(state, link.dataset.set, all)) === query(state));
+  }
+
+  function change(patch) {
+    state = { ...state, ...patch };
+    draw();
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      aloud.textContent = figure.says(state);
+      history.replaceState(null, "", `#${name}?${query(state)}`);
+    }, WAIT);
+  }
+
+  /** A button that lets one knob run from its least to its largest value, and stops at any other change. */
+  function runs(knob) {
+    const button = element("button", { type: "button", className: "ex-back", textContent: "Play" });
+    let playing = 0;
+    const stop = () => {
+      cancelAnimationFrame(playing);
+      playing = 0;
+      button.textContent = "Play";
+    };
+    const onward = () => {
+      const now = state[knob.key] + knob.by;
+      if (now > knob.max) return stop();
+      change({ [knob.key]: now });
+      playing = requestAnimationFrame(onward);
+    };
+    button.addEventListener("click", () => {
+      if (playing) return stop();
+      button.textContent = "Stop";
+      if (state[knob.key] >= knob.max) change({ [knob.key]: knob.min });
+      playing = requestAnimationFrame(onward);
+    });
+    root.addEventListener("input", stop);
+    return button;
+  }
+
+  for (const panel of panels) {
+    let drag = null;
+    const move = (event) => {
+      const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(panel.getScreenCTM().inverse());
+      change(figure.panels[panel.dataset.panel](state).drag[drag](point.x, point.y, state));
+    };
+    panel.addEventListener("pointerdown", (event) => {
+      drag = event.target.dataset?.drag ?? null;
+      if (!drag) return;
+      panel.setPointerCapture(event.pointerId);
+      event.preventDefault();
+    });
+    panel.addEventListener("pointermove", (event) => drag && move(event));
+    for (const end of ["pointerup", "pointercancel"]) panel.addEventListener(end, () => (drag = null));
+  }
+
+  for (const link of document.querySelectorAll(`a.ex-sets[href="#${name}"]`))
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      change(withQuery(original, link.dataset.set, all));
+      const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+      root.scrollIntoView({ block: "nearest", behavior: still ? "auto" : "smooth" });
+    });
+
+  function follow() {
+    const found = stateIn(location.hash, name);
+    if (found === null) return;
+    state = withQuery(original, found, all);
+    root.scrollIntoView({ block: "center" });
+    draw();
+  }
+  addEventListener("hashchange", follow);
+  draw();
+  follow();
+}

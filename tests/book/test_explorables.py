@@ -1,0 +1,352 @@
+"""The figures that a reader moves: their mathematics in node against the package, what the prose says of them, and a reader's hands."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from deadly_triad import linear_td as td
+from deadly_triad.examples import baird, baird_boundary
+from deadly_triad.kernel_updates import Coupling, kernel_modulus
+from deadly_triad.networks import Dense, action_value_network, dense, init_mlp
+from deadly_triad.ntk import kernel_factors, pull_back
+from deadly_triad.stability import analyse_stability, spectral_radius
+from deadly_triad_book.pages.explorables import MODULES, joined, names, still
+from deadly_triad_book.pages.formulas import NODE
+from playwright.sync_api import Browser, Page
+
+CALL = """
+import { readFileSync } from "fs";
+const module = await import(process.argv[1]);
+const calls = JSON.parse(readFileSync(0, "utf-8"));
+console.log(JSON.stringify(calls.map(([name, ...arguments_]) => module[name](...arguments_))));
+"""
+
+
+def call(module: str, calls: list) -> list:
+    """What functions of a module return, all called in one node."""
+    command = [NODE, "--input-type=module", "-e", CALL, (MODULES / f"{module}.mjs").as_uri()]
+    ran = subprocess.run(command, input=json.dumps(calls), capture_output=True, text=True, encoding="utf-8", check=False)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+# --- the mathematics ---------------------------------------------------------------------------------------------------
+
+SETTINGS = list(product((0.5, 0.8, 15 / 17, 0.95, 0.999), (0.01, 1 / 7, 0.5, 0.93)))
+
+
+def problem(discount, solid):
+    return {"discount": discount, "solid": solid}
+
+
+def test_baird_has_the_spectrum_of_the_package():
+    spectra = call("baird", [["eigenvalues", problem(*setting)] for setting in SETTINGS])
+    for setting, found in zip(SETTINGS, spectra, strict=True):
+        computed = analyse_stability(baird(*setting).off_policy.A).eigenvalues
+        moving = computed[np.abs(computed) > 1e-9]
+        assert len(moving) == 7
+        for real, imaginary in found:
+            assert np.abs(moving - complex(real, imaginary)).min() < 1e-7
+        assert all(np.abs(np.array([complex(*value) for value in found]) - value).min() < 1e-7 for value in moving)
+
+
+def test_baird_has_the_verdict_steps_and_factors_of_the_package():
+    steps = (0.01, 0.1, 0.9)
+    settings = [(setting, step) for setting in SETTINGS if abs(setting[1] - baird_boundary(setting[0])) > 1e-9 for step in steps]
+    calls = [[name, problem(*setting), step] for setting, step in settings for name in ("verdict", "errorFactor")]
+    answers = iter(call("baird", calls))
+    largest = dict(zip(SETTINGS, call("baird", [["largestStep", problem(*setting)] for setting in SETTINGS]), strict=True))
+    seen = set()
+    for setting, step in settings:
+        verdict, factor = next(answers), next(answers)
+        stability = analyse_stability(baird(*setting).off_policy.A)
+        assert factor == pytest.approx(stability.error_factor(step), rel=1e-9)
+        assert largest[setting] == pytest.approx(stability.largest_stable_step, rel=1e-7)
+        never = stability.verdict == "unstable"
+        assert verdict == ("diverges at every step" if never else "settles" if step < stability.largest_stable_step else "too large a step")
+        seen.add(verdict)
+    assert len(seen) == 3  # the grid meets every answer
+
+
+def test_baird_has_the_boundary_of_the_package():
+    discounts = np.linspace(0.84, 0.999, 7).tolist()
+    assert call("baird", [["boundary", g] for g in discounts]) == pytest.approx([baird_boundary(g) for g in discounts], abs=1e-12)
+    assert max(call("baird", [["boundary", g] for g in (0.5, 0.8, 0.83)])) < 0  # where every share is safe
+
+
+def test_baird_runs_as_the_expected_iteration_does():
+    for setting in SETTINGS[::3]:
+        example = baird(*setting)
+        sweeps = td.expected_iteration(example.off_policy, example.start, step_size=0.1, n_steps=50)
+        values = sweeps.points @ example.features[[0, 6]].T
+        (found,) = call("baird", [["run", problem(*setting), 0.1, values[0].tolist(), 50]])
+        np.testing.assert_allclose(found, values, rtol=1e-9)
+
+
+def test_baird_counts_sweeps():
+    doubling, tenth = call("baird", [["sweepsTo", 1.1], ["sweepsTo", 0.9]])
+    assert 1.1**doubling == pytest.approx(2)
+    assert 0.9**tenth == pytest.approx(0.1)
+
+
+PROBLEMS = {
+    "both lead to the second": [[0, 1], [0, 1]],
+    "each leads to the other": [[0, 1], [1, 0]],
+    "each leads to itself": [[1, 0], [0, 1]],
+}
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_the_three_bars_are_those_of_the_package(problem):
+    settings = list(product((-0.9, 0.0, 0.3, 1.0), (0.0, 0.8, 0.99), (0.4, 2.5), (0.5, 1.0, 2.0)))
+    named = [
+        {"leak": c, "discount": gamma, "step": step, "length": length, "problem": problem} for c, gamma, step, length in settings
+    ]  # as the page names them
+    answers = iter(call("leak", [[name, setting] for setting in named for name in ("theorem", "supNorm", "growth")]))
+    below = np.zeros(3, dtype=int)
+    for c, gamma, step, length in settings:
+        coupling = Coupling(np.array([[1.0, c * length], [c * length, length**2]]), np.full(2, 0.5))
+        matrix = np.eye(2) - step * coupling.matrix @ (np.eye(2) - gamma * np.array(PROBLEMS[problem]))
+        expected = [kernel_modulus(coupling, gamma, step), np.linalg.norm(matrix, np.inf), spectral_radius(matrix)]
+        found = [next(answers) for _ in range(3)]
+        assert found == pytest.approx(expected, rel=1e-7, abs=1e-7)
+        assert found[0] >= found[1] - 1e-9
+        assert found[1] >= found[2] - 1e-9
+        below += np.array(found) < 1
+    assert 0 < below[0] < below[2] < len(settings)  # the grid meets both answers, and the gap between the bars
+
+
+EIGENVALUES = [(0.5, 1.0), (2.0, 0.0), (0.0, 1.0), (-0.3, 0.4), (0.0, 0.0), (3.0, -2.0)]
+
+
+def test_the_disc_has_the_verdict_and_the_steps_of_the_package():
+    for re_, im in EIGENVALUES:
+        found = analyse_stability(np.array([[re_, -im], [im, re_]]))
+        for step in (0.05, 0.7, 2.0):
+            factor, largest, orbit = call("disc", [[name, [re_, im], step, 7][:n] for name, n in CALLS])
+            expected = found.error_factor(step) if (re_, im) != (0.0, 0.0) else 1.0
+            assert factor == pytest.approx(expected)
+            assert largest == (None if found.largest_stable_step == np.inf else pytest.approx(found.largest_stable_step))
+            powers = (1 - step * complex(re_, im)) ** np.arange(8)
+            np.testing.assert_allclose(np.array(orbit) @ [1, 1j], powers, rtol=1e-12, atol=1e-12)
+
+
+CALLS = (("errorFactor", 3), ("largestStep", 2), ("orbit", 4))
+
+
+def layers_of(seed, hidden):
+    return init_mlp(jax.random.key(seed), [1, *hidden, 2], "pytorch", dtype=jnp.float64)
+
+
+def as_lists(layers, name, scale=1.0):
+    pieces = [{"weight": np.asarray(layer.weight).tolist(), "bias": np.asarray(layer.bias).tolist()} for layer in layers]
+    return {"layers": pieces, "activation": name, "scale": scale}
+
+
+PAIRS = [(-1.0, 0), (-0.2, 1), (0.35, 0), (0.35, 1), (1.0, 1)]
+
+
+@pytest.mark.parametrize("name", ["tanh", "relu", "sin"])
+@pytest.mark.parametrize(("hidden", "scale"), [([5], 1.0), ([7, 4], 1.0), ([6, 6, 6], 4.0)])
+def test_the_network_has_the_values_and_the_kernel_of_the_package(name, hidden, scale):
+    with jax.enable_x64(True):
+        layers, network = layers_of(3, hidden), action_value_network(name)
+        inputs = (scale * jnp.array([[place] for place, _ in PAIRS]), jnp.array([action for _, action in PAIRS]))
+        factors = kernel_factors(network, layers, inputs)
+        Q, K = np.asarray(factors.Q), np.asarray(factors.kernel())
+        lifted = pull_back(factors, layers, jnp.eye(5)[1] * 0.2 / K[1, 1])
+        after = np.asarray(network([Dense(*map(jnp.add, *both)) for both in zip(layers, lifted, strict=True)], inputs, dense))
+    ours = as_lists(layers, name, scale)
+    values = call("network", [["values", ours, place] for place, _ in PAIRS])
+    assert [value[action] for value, (_, action) in zip(values, PAIRS, strict=True)] == pytest.approx(Q.tolist(), rel=1e-9)
+    kernel = call("network", [["kernel", ours, here, there] for here in PAIRS for there in PAIRS])
+    np.testing.assert_allclose(np.reshape(kernel, (5, 5)), K, rtol=1e-9, atol=1e-12)
+    (raised,) = call("network", [["raised", ours, PAIRS[1], 0.2]])
+    values = call("network", [["values", raised, place] for place, _ in PAIRS])
+    assert [value[action] for value, (_, action) in zip(values, PAIRS, strict=True)] == pytest.approx(after.tolist(), rel=1e-9)
+
+
+@pytest.mark.parametrize("divided", [False, True])
+def test_the_chase_is_td_in_the_package(divided):
+    pair, discount, rate = [(0.35, 1), (1.0, 1)], 0.95, 0.5
+    with jax.enable_x64(True):
+        layers, network = layers_of(1, [6]), action_value_network("tanh")
+        first, seen, own = layers, [], None
+        inputs = (jnp.array([[place] for place, _ in pair]), jnp.array([action for _, action in pair]))
+        for _ in range(9):
+            factors = kernel_factors(network, layers, inputs)
+            K, Q = np.asarray(factors.kernel()), np.asarray(factors.Q)
+            own = own or K[0, 0]
+            seen.append(Q)
+            error = np.array([discount * Q[1] - Q[0], 0.0])
+            zeta = rate * (np.linalg.solve(K, error) if divided else error / own)
+            change = pull_back(factors, layers, jnp.asarray(zeta))
+            layers = [Dense(*map(jnp.add, *both)) for both in zip(layers, change, strict=True)]
+    settings = {"discount": discount, "rate": rate, "divided": divided, "n": 8}
+    (found,) = call("network", [["chase", as_lists(first, "tanh"), *pair, settings]])
+    np.testing.assert_allclose(found, seen, rtol=1e-8)
+
+
+def test_networks_are_drawn_as_pytorch_does():
+    ((first, second),) = call("network", [["draw", 5, [1, 400, 2]]])
+    assert np.shape(first["weight"]) == (1, 400)
+    for numbers, bound in ((first["weight"], 1.0), (first["bias"], 1.0), (second["weight"], 0.05), (second["bias"], 0.05)):
+        assert np.abs(numbers).max() <= bound
+    for numbers, bound in ((first["weight"], 1.0), (first["bias"], 1.0), (second["weight"], 0.05)):
+        assert np.var(numbers) == pytest.approx(bound**2 / 3, rel=0.15)
+        assert np.mean(numbers) == pytest.approx(0, abs=0.1 * bound)
+
+
+def test_the_chase_runs_away_though_its_first_kernel_held_fixed_would_not():
+    """What chapter 07 says under the figure, of the network that it shows first."""
+    ((layers),) = call("network", [["draw", 0, [1, 32, 2]]])
+    network, here, there = {"layers": layers, "activation": "relu", "scale": 1}, [1 / 3, 1], [1, 1]
+    across, own = call("network", [["kernel", network, here, there], ["kernel", network, here, here]])
+    assert 0 < 0.95 * across / own < 1
+    plain, divided = (
+        call("network", [["chase", network, here, there, {"discount": 0.95, "rate": 0.5, "divided": how, "n": 300}]])[0]
+        for how in (False, True)
+    )
+    assert np.abs(plain[-1]).max() > 1e6
+    assert np.abs(divided[-1][0] - 0.95 * divided[-1][1]) < 1e-6
+
+
+# --- the figures -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_figure_is_one_script_without_modules(name, tmp_path):
+    script = joined(name)
+    assert not re.search(r"^(import|export)\b", script, re.MULTILINE)
+    (tmp_path / "joined.js").write_text(script, encoding="utf-8")
+    assert subprocess.run([NODE, "--check", tmp_path / "joined.js"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_still_picture_has_words_and_finite_numbers(name):
+    drawn = still(name)
+    assert not re.search(r"NaN|Infinity|undefined|\[object", drawn["picture"] + drawn["says"])
+    assert all(len(words) > 40 for words in re.findall(r'aria-label="([^"]*)"', drawn["picture"]))
+    assert drawn["says"].endswith(".")
+
+
+def test_a_picture_follows_its_state():
+    assert still("baird", "g=0.87")["alarm"] is False
+    assert still("baird", "g=0.99")["alarm"] is True
+    assert still("baird", "g=0.87")["picture"] != still("baird", "g=0.99")["picture"]
+    assert still("baird", "g=7&nonsense=1") == still("baird", "g=0.999")  # kept within its range, and nothing else taken
+
+
+def sentences(pages) -> list[tuple[str, str]]:
+    """The words of the prose that set a figure, and what they set."""
+    sources = [cell.source for page in pages for cell in page.prose]
+    return [match for source in sources for match in re.findall(r"\{sets\}`([^`<]*) <explore-([^`>]*)>`", source)]
+
+
+def test_what_the_prose_says_of_a_figure_is_so(pages):
+    """A sentence that says "diverges" or "settles" sets a figure that says the same."""
+    found = sentences(pages)
+    assert len(found) > 4
+    for words, target in found:
+        name, query = target.split("?")
+        drawn = still(name, query)
+        if "diverge" in words:
+            assert drawn["alarm"], words
+        if "settle" in words:
+            assert not drawn["alarm"], words
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [(".. explorable:: nothing\n\n   Why?\n", "explorable must be one of"), (":sets:`no state <explore-baird>`\n", "sets must read")],
+)
+def test_what_is_not_there_fails_the_build(text, complaint, tmp_path):
+    (tmp_path / "index.rst").write_text(f"Title\n=====\n\n{text}", encoding="utf-8")
+    settings = ["-D", "extensions=deadly_triad_book.pages.explorables", "-D", "html_theme=basic"]
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-C", *settings, tmp_path, tmp_path / "html"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode != 0
+    assert complaint in ran.stderr
+
+
+# --- in a reader's hands -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def opened(browser: Browser, path: Path, hash_: str = "", **options) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 1000}, offline=True, **options)
+    page = context.new_page()
+    page.goto(path.as_uri() + hash_)
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def chapter_of_baird(html):
+    return html / "chapters" / "04_bairds_counterexample.html"
+
+
+def said(page: Page) -> str:
+    return page.locator("#explore-baird .ex-said").inner_text()
+
+
+def test_without_scripts_there_is_a_picture_and_a_sentence(browser, chapter_of_baird):
+    with opened(browser, chapter_of_baird, java_script_enabled=False) as page:
+        figure = page.locator("#explore-baird")
+        assert figure.locator("svg[data-panel]").count() == 4
+        assert figure.locator("svg[data-panel] path").first.is_visible()
+        assert "it diverges" in said(page)
+        assert figure.locator("input").count() == 0
+
+
+def test_a_slider_moves_the_figure_the_sentence_and_the_address(browser, chapter_of_baird):
+    with opened(browser, chapter_of_baird) as page:
+        before = page.locator("#explore-baird svg[data-panel=error]").inner_html()
+        slider = page.get_by_label("discount γ")
+        slider.focus()
+        for _ in range(3):
+            page.keyboard.press("PageDown")
+        assert "it settles" in said(page)
+        assert page.locator("#explore-baird svg[data-panel=error]").inner_html() != before
+        page.wait_for_function("location.hash.includes('explore-baird?g=')")
+        assert page.locator("#explore-baird [role=status]").inner_text() == said(page)
+        address, sentence = page.evaluate("location.hash"), said(page)
+    with opened(browser, chapter_of_baird, address) as page:
+        assert said(page) == sentence
+        page.get_by_role("button", name="Back to the beginning").click()
+        assert "it diverges" in said(page)
+
+
+def test_a_handle_can_be_dragged(browser, chapter_of_baird):
+    with opened(browser, chapter_of_baird) as page:
+        handle = page.locator("#explore-baird [data-drag=map]")
+        handle.scroll_into_view_if_needed()
+        box = handle.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(box["x"] - 100, box["y"] - 40, steps=4)
+        page.mouse.up()
+        assert "it settles" in said(page)
+        assert float(page.get_by_label("discount γ").input_value()) < 0.9
+
+
+def test_a_sentence_sets_the_figure(browser, chapter_of_baird):
+    with opened(browser, chapter_of_baird) as page:
+        page.get_by_role("link", name="With a lower discount it settles").click()
+        assert "it settles" in said(page)
+        assert "ex-is-set" in page.get_by_role("link", name="With a lower discount it settles").get_attribute("class")
+
+
+def test_nothing_moves_by_itself_for_those_who_asked_for_stillness(browser, chapter_of_baird):
+    for motion, buttons in (("reduce", 0), ("no-preference", 1)):
+        with opened(browser, chapter_of_baird, reduced_motion=motion) as page:
+            assert page.get_by_role("button", name="Play").count() == buttons
