@@ -3,6 +3,7 @@ r"""The table of the experiment on early warning, from the files of its runs: wh
 python experiments/early_warning_summary.py            into results/early_warning.csv, early_warning_runs.csv and early_warning.json
 """
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,7 +118,9 @@ def rates(judged: list[tuple[bool, int | None]]) -> tuple[float, float, float]:
 
 def interval(values: Any) -> tuple[float, float]:
     """The middle of a bootstrap distribution."""
-    low, high = np.nanquantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # where there is none, as of leads where nothing was warned, it is NaN
+        low, high = np.nanquantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return low, high
 
 
