@@ -37,7 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from deadly_triad._checks import check_count, check_discount, check_positive, check_shape, check_step_size
+from deadly_triad._checks import check_count, check_discount, check_number, check_positive, check_shape, check_step_size
 from deadly_triad.episodes import Episodes
 from deadly_triad.kernel_updates import Coupling, Rows, Theorem2, theorem_2
 from deadly_triad.networks import Network, dense
@@ -127,8 +127,8 @@ class Diagnosis:
         stability: of the temporal-difference errors of the batch, with $M = (K - \gamma B K') D_\rho$. "semistable": some of them do not
             move, as when a pair occurs twice, and the others settle.
         matrix: $M$, shape (n, n).
-        largest_step_with_fixed_targets: $2 / \lambda_{\max}(K D_\rho)$; longer steps overshoot even where nothing is bootstrapped, and
-            infinity where nothing moves.
+        largest_step_with_fixed_targets: $2 / \lambda_{\max}(K D_\rho)$, with momentum $\beta$ $(1 + \beta) / (1 - \beta)$
+            times that; longer steps overshoot even where nothing is bootstrapped, and infinity where nothing moves.
         values: of the batch.
         condition: largest over smallest eigenvalue of K, infinity where the smallest is zero in the precision of the network.
         move: of the next update; None without rewards.
@@ -136,6 +136,7 @@ class Diagnosis:
         bootstrap_diagonal: $\|\nabla Q(y_j)\|^2$ at the bootstrap pairs that have weight, as a mean over each row of the batch, shape (n,).
         matrix_of_data: $M$ for the actions that the data took next; None if they were not told.
         hold: for how many updates targets are held; 1 without a target network.
+        momentum: of the update.
     """
 
     coupling: Coupling
@@ -150,6 +151,7 @@ class Diagnosis:
     bootstrap_diagonal: Float[np.ndarray, " n"]
     matrix_of_data: Float[np.ndarray, "n n"] | None
     hold: int
+    momentum: float
 
     @property
     def discount(self) -> float:
@@ -163,35 +165,39 @@ class Diagnosis:
 
     @property
     def settles(self) -> bool:
-        """Whether the errors that move die out at this step size."""
-        return self.step_size < self.stability.largest_stable_step
+        """Whether the errors that move die out at this step size, without a target network."""
+        return self.factor < 1
 
-    @property
+    @cached_property
     def factor(self) -> float:
         """By which the slowest error that moves shrinks in an update, in the long run; above 1 the fastest one grows by it."""
-        return self.stability.error_factor(self.step_size)
+        seen = self.stability.eigenvalues
+        moving = seen[np.argsort(np.abs(seen))[self.stability.n_null :]]
+        return _modulus(moving, self.step_size, self.momentum)
 
     @cached_property
     def updates_to_grow(self) -> float:
         """After how many updates the fastest error has grown by a factor e, with targets held as `hold` says; infinity if none does."""
-        rate = self._rate(self.coupling.matrix, self.matrix, self.step_size, self.hold)
+        rate = self._rate(self.coupling.kernel, self.matrix, self.hold)
         return 1 / rate if rate > 0 else np.inf
 
     @cached_property
     def legs(self) -> dict[str, float]:
         r"""How much of each leg of the triad may stay, from 0 to 1, so that nothing grows by e within `HORIZON` updates. Takes a while.
 
+        NaN where errors grow without the leg too.
+
         - "bootstrapping": the share $t$ of $\gamma$.
         - "off-policy actions": targets $t \, Q(s', \mu(s')) + (1 - t) \, Q(s', a')$ with the actions $a'$ that the data took. Only where
-          these are known, and NaN where the errors grow with the data's actions too: then this leg is not what carries the fault.
+          these are known.
         - "generalisation": $t M + (1 - t) \bar k I$, between the network and a table in which an update moves each pair as much as the
           network does on average, $\bar k$ being the mean of $K_{ii} \rho_i$.
         """
-        without = self.coupling.matrix
-        table = float(np.mean(self.coupling.own)) * np.eye(len(without))
-        found = {"bootstrapping": self._share(without, without), "generalisation": self._share(table, table)}
+        K, rho, own = self.coupling.kernel, self.coupling.rho, float(np.mean(self.coupling.own))
+        table = np.diag(np.divide(own, rho, out=np.zeros_like(rho), where=rho > 0))
+        found = {"bootstrapping": self._share(K, K * rho), "generalisation": self._share(table, own * np.eye(len(rho)))}
         if self.matrix_of_data is not None:
-            found["off-policy actions"] = self._share(without, self.matrix_of_data)
+            found["off-policy actions"] = self._share(K, self.matrix_of_data)
         return found
 
     @cached_property
@@ -225,7 +231,7 @@ class Diagnosis:
         1 is where the errors do not grow. "preconditioned" has the step 0.1; "target network" is held for 200 updates, "no target network"
         for none; "unit gradients" scales all gradients to one length, which is what normalisation aims at.
         """
-        K, rho, M, step = self.coupling.kernel, self.coupling.rho, self.matrix, self.step_size
+        K, rho, M = self.coupling.kernel, self.coupling.rho, self.matrix
         n = len(K)
         own, ahead = np.sqrt(np.diag(K)), np.sqrt(self.bootstrap_diagonal)
         through = (K * rho - M) / np.where(ahead > 0, ahead, 1)[:, None]  # of each row's bootstrap, as if its gradient had length 1
@@ -233,13 +239,12 @@ class Diagnosis:
         unit = unit / np.where(own > 0, own, 1) * float(np.mean(own**2))
         live = rho > 0
         solved = np.linalg.solve(K + 1e-4 * np.mean(own**2) * np.eye(n), (M / np.where(live, rho, 1)).T).T * live
-        KD = self.coupling.matrix
         rates = {
-            "as it is": 1 / self.updates_to_grow,
-            "preconditioned": self._rate(KD, solved, 0.1, 1),
-            "unit gradients": self._rate(KD, unit, step, 1),
-            "no target network": self._rate(KD, M, step, 1),
-            "target network": self._rate(KD, M, step, _INNER_STEPS),
+            "as it is": self._rate(K, M, self.hold),
+            "preconditioned": float(np.log(max(1.0, _modulus(np.linalg.eigvals(solved), 0.1, 0.0)))),
+            "unit gradients": self._rate(K, unit, 1),
+            "no target network": self._rate(K, M, 1),
+            "target network": self._rate(K, M, _INNER_STEPS),
         }
         if self.hold == 1:
             del rates["no target network"]  # which it is
@@ -316,35 +321,34 @@ class Diagnosis:
 
     # --- The report as text ---
 
-    @staticmethod
-    def _rate(KD: Float[np.ndarray, "n n"], M: Float[np.ndarray, "n n"], step: float, hold: int) -> float:
+    def _rate(self, K: Float[np.ndarray, "n n"], M: Float[np.ndarray, "n n"], hold: int) -> float:
         r"""Logarithm of what the fastest error grows by in an update, 0 if none grows, infinity beyond floating point.
 
-        While targets are held, errors obey $\delta' = (I - \alpha K D) \delta$ and the updates add up to $S = \alpha \sum_{k < N}
-        (I - \alpha K D)^k$ times the first; after N of them $\delta' = (I - M S) \delta$.
+        While targets are held, errors obey the iteration with $K D$ in the place of $M$, and the updates add up to $S$ times the first
+        errors, $S$ a function of $K D$; after they are renewed $\delta' = (I - M S) \delta$. Momentum begins anew with each hold.
         """
-        n = len(M)
-        total, held, shrink, sums = np.zeros((n, n)), np.eye(n), np.eye(n) - step * KD, step * np.eye(n)
-        steps = hold
+        if hold == 1:
+            return float(np.log(max(1.0, _modulus(np.linalg.eigvals(M), self.step_size, self.momentum))))
+        root = np.sqrt(self.coupling.rho)
+        kappa, U = np.linalg.eigh(root[:, None] * K * root)
+        kappa = np.append(np.where(kappa > 1e-12 * abs(kappa[-1]), kappa, 0.0), 0.0)
+        total, velocity = np.zeros_like(kappa), np.zeros_like(kappa)
         with np.errstate(over="ignore", invalid="ignore"):
-            while steps:  # powers and their sum, by doubling
-                if steps % 2:
-                    total, held = total + held @ sums, held @ shrink
-                steps //= 2
-                if steps:
-                    sums, shrink = sums + shrink @ sums, shrink @ shrink
-            refresh = np.eye(n) - M @ total
+            for _ in range(hold):
+                velocity = self.momentum * velocity + (1 - self.momentum) * (1 - kappa * total)
+                total = total + self.step_size * velocity
+            moved = np.divide(total[:-1] - total[-1], kappa[:-1], out=np.zeros(len(U)), where=kappa[:-1] > 0)
+            refresh = np.eye(len(U)) - M @ (total[-1] * np.eye(len(U)) + (K * root) @ (U * moved) @ U.T * root)
         if not np.all(np.isfinite(refresh)):
             return np.inf
-        return max(0.0, float(np.log(spectral_radius(refresh))) / hold) if np.any(refresh) else 0.0
+        return float(np.log(max(1.0, spectral_radius(refresh)))) / hold
 
-    def _share(self, other_KD: Float[np.ndarray, "n n"], other: Float[np.ndarray, "n n"]) -> float:
+    def _share(self, other_K: Float[np.ndarray, "n n"], other: Float[np.ndarray, "n n"]) -> float:
         """The largest share t for which nothing grows in t M + (1 - t) other; NaN if something does at 0."""
-        KD = self.coupling.matrix
 
         def quiet(t: float) -> bool:
-            M = t * self.matrix + (1 - t) * other
-            return self._rate(t * KD + (1 - t) * other_KD, M, self.step_size, self.hold) * HORIZON <= 1
+            K, M = (t * here + (1 - t) * there for here, there in ((self.coupling.kernel, other_K), (self.matrix, other)))
+            return self._rate(K, M, self.hold) * HORIZON <= 1
 
         if not quiet(0.0):
             return np.nan
@@ -360,6 +364,7 @@ class Diagnosis:
         seen, n, told = self.stability, len(self.matrix), self.numbers
         real, largest = seen.eigenvalues.real, seen.largest_stable_step
         reach = f"below step size {largest:.6g}" if largest else "at no step size"
+        reach += ", without momentum" if self.momentum else ""
         yield f"Fault: {self.fault.name}; {self.fault.reason} [{SOURCES['leg']}]"
         yield from self._value_lines()
         if self.episodes is not None:
@@ -425,6 +430,7 @@ def diagnose(
     episodes: Episodes | None = None,
     scales: PyTree | None = None,
     hold: int = 1,
+    momentum: float = 0.0,
 ) -> Diagnosis:
     r"""Diagnose a network on a minibatch: Theorem 2, the spectrum of the update, the verdict, the largest steps, and where the fault lies.
 
@@ -455,6 +461,7 @@ def diagnose(
             of Adam $1 / (\sqrt{v} + \epsilon)$, with its step size in $\alpha$. The kernel is then $J \operatorname{diag}(p) J^\top$, and
             costs the Jacobian.
         hold: for how many updates the targets are held; of a target network that follows at a rate $\tau$ about $1 / \tau$.
+        momentum: $\beta$ of a running mean of the updates, $m' = \beta m + (1 - \beta) J^\top D_\rho \delta$, as Adam has it.
 
     Raises:
         ValueError: if an argument is not as said here, or as `kernel_factors`.
@@ -462,6 +469,7 @@ def diagnose(
     check_discount(discount)
     check_step_size(step_size)
     check_count("hold", hold)
+    check_number("momentum", momentum, "lie in [0, 1)", lambda number: 0 <= number < 1)
     n, m = count_samples(inputs), count_samples(next_inputs)
     B = _bootstrap(bootstrap, n, m)
     if ends is not None:
@@ -492,7 +500,7 @@ def diagnose(
         theorem_2(coupling, discount, step_size, names),
         analyse_stability(matrix),
         matrix,
-        2 / largest if largest > 0 else np.inf,
+        2 / largest * (1 + momentum) / (1 - momentum) if largest > 0 else np.inf,
         _read_policy(network, parameters, here, values, at_policy, n_action_columns),
         float(eigenvalues[-1] / eigenvalues[0]) if eigenvalues[0] > rounding * eigenvalues[-1] else np.inf,
         move,
@@ -500,6 +508,7 @@ def diagnose(
         B @ sizes,
         matrix_of_data,
         hold,
+        momentum,
     )
 
 
@@ -608,6 +617,15 @@ def _follow(pairs: PyTree, here: Factors) -> PyTree:
 @partial(jax.jit, static_argnums=0)
 def _slopes(network: Network, parameters: PyTree, pairs: Float[Array, "n d"]) -> Float[Array, "n d"]:
     return jax.grad(lambda x: jnp.sum(network(parameters, x, dense)))(pairs)
+
+
+def _modulus(eigenvalues: Any, step_size: float, momentum: float) -> float:
+    r"""The largest modulus of an update with these eigenvalues: roots of $z^2 - (1 + \beta - \alpha (1 - \beta) \lambda) z + \beta$."""
+    if not momentum:
+        return float(np.max(np.abs(1 - step_size * eigenvalues), initial=0.0))
+    middle = (1 + momentum - step_size * (1 - momentum) * eigenvalues) / 2
+    root = np.sqrt(middle.astype(complex) ** 2 - momentum)
+    return float(np.max(np.maximum(np.abs(middle + root), np.abs(middle - root)), initial=0.0))
 
 
 def _growth(matrix: Float[np.ndarray, "n n"], eigenvalues: Any = None) -> float:

@@ -1430,6 +1430,31 @@ def bench_origin() -> str:
     return "commit {}, {finished}, {machine}, jax {jax}".format(origin["commit"][:8], **origin)
 
 
+# --- Diagnose your own -----------------------------------------------------------------------------------------------
+
+
+def dqn_rows(interval: int) -> list[tuple[int, int, float]]:
+    """Seed, steps and largest value of the agents of stable-baselines3 with that interval."""
+    path = Path(__file__).parents[2] / "experiments" / "results" / "diagnose_sb3.csv"
+    with path.open(encoding="utf-8") as file:
+        rows = [(int(r["seed"]), int(r["steps"]), float(r["largest_value"]), int(r["interval"])) for r in csv.DictReader(file)]
+    return [row[:3] for row in rows if row[3] == interval]
+
+
+def dqn_values(interval: int) -> tuple[float, float]:
+    """Middle and largest of the three values at the end."""
+    rows = dqn_rows(interval)
+    end = max(steps for _, steps, _ in rows)
+    values = sorted(value for _, steps, value in rows if steps == end)
+    return values[1], values[-1]
+
+
+def dqn_passed() -> int:
+    """When the last of the three had passed a hundred."""
+    rows = dqn_rows(1)
+    return max(min(steps for seed, steps, value in rows if seed == s and value > 100) for s in {seed for seed, _, _ in rows})
+
+
 EXPECTED: dict[str, Expectation] = {
     "intro-million": lambda: int(np.argmax(two_values(STAR_KERNEL, np.full(2, 1 / 7)) > 1e6)),
     "intro-worst-mended": mended,
@@ -1793,4 +1818,9 @@ EXPECTED: dict[str, Expectation] = {
     "ch12-hop-rivals-low": (lambda: min(walks("Hopper-v5", "TD3", "SAC")), 1e-4),
     "ch12-cost": (lambda: cpu_on_cheetah("PreQN") / cpu_on_cheetah("TD3"), 1e-4),
     "ch12-minutes": (lambda: cpu_on_cheetah("PreQN") / 60, 1e-4),
+    # The largest cost that the pendulum has; five thousand random steps come near it.
+    "ch13-bound": (lambda: (np.pi**2 + 0.1 * 8**2 + 0.001 * 2**2) / 0.01, 0.01),
+    "ch13-sb3-without": lambda: dqn_values(1)[0],
+    "ch13-sb3-with": lambda: dqn_values(500)[1],
+    "ch13-sb3-passed": dqn_passed,
 }

@@ -134,7 +134,7 @@ def test_the_step_is_that_of_adam_without_momentum(agents, kind, counted, hold):
     delta = told["targets"] - values.detach().numpy()
     expected = moved @ delta / np.linalg.norm(moved) / np.linalg.norm(delta)
     assert diagnose(**told).move.alignment == pytest.approx(expected, rel=1e-3)
-    assert told["hold"] == hold
+    assert told["hold"] == pytest.approx(hold, rel=0.02)
     plain = from_sb3(agent, n=64, step_size=0.5)["critic 0"]
     assert plain["step_size"] == 0.5
     assert "scales" not in plain

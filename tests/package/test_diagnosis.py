@@ -392,14 +392,36 @@ def test_cures_in_closed_form():
     assert doubled(0.9, 1e9).cures["target network"] == 1e12  # sums that leave the numbers
 
 
-@pytest.mark.parametrize("hold", [1, 2, 7, 200])
-def test_targets_that_are_held_are_waited_for(hold):
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_momentum_moves_the_limit_with_fixed_targets(momentum):
+    limit = doubled(0.9, 0.01, momentum=momentum).largest_step_with_fixed_targets
+    assert limit == pytest.approx(2 * (1 + momentum) / (1 - momentum))
+    sizes = []
+    for step in (0.99 * limit, 1.01 * limit):
+        w, m = 1.0, 0.0
+        for _ in range(2000):
+            m = momentum * m - (1 - momentum) * w
+            w += step * m
+        sizes.append(abs(w))
+    assert sizes[0] < 1 < sizes[1]
+    # With the bootstrap: the growth of the pair itself.
+    w, m, last = 1.0, 0.0, 1.0
+    for _ in range(400):
+        m = momentum * m + (1 - momentum) * (0.9 * 2 - 1) * w
+        last, w = w, w + 0.05 * m
+    assert doubled(0.9, 0.05, momentum=momentum).factor == pytest.approx(w / last, rel=1e-9)
+    assert ("without momentum" in str(doubled(0.9, 0.05, momentum=momentum))) == (momentum > 0)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("hold", [2, 7, 200])
+def test_targets_that_are_held_are_waited_for(hold, momentum):
     """One weight, update by update, with a target that is renewed after `hold` of them."""
-    w, target = 1.0, 1.0
-    for i in range(hold):
-        target = w if i == 0 else target
-        w += 0.01 * (0.9 * 2 * target - w)
-    seen = doubled(0.9, 0.01, hold=hold)
+    w, m = 1.0, 0.0
+    for _ in range(hold):
+        m = momentum * m + (1 - momentum) * (0.9 * 2 - w)
+        w += 0.01 * m
+    seen = doubled(0.9, 0.01, hold=hold, momentum=momentum)
     assert seen.updates_to_grow == pytest.approx(hold / np.log(w), rel=1e-9)
     assert ("With targets held" in str(seen)) == (hold > 1)
     assert ("no target network" in seen.cures) == (hold > 1)
@@ -535,6 +557,7 @@ TWO = Coupling(np.eye(2), np.ones(2))
         ({"bootstrap": np.diag([1.0, -1.0, 0.0, 0.0])}, "bootstrap must hold weights of at least 0"),
         ({"bootstrap": np.full((4, 4), np.nan)}, "bootstrap must hold weights of at least 0"),
         ({"ends": np.zeros(3, bool)}, r"ends must be 4 booleans, one a transition, got shape \(3,\)"),
+        ({"momentum": 1.0}, r"momentum must lie in \[0, 1\)"),
         ({"hold": 0}, "hold must be at least 1"),
         ({"scales": jax.tree.map(lambda p: -jnp.ones_like(p), LAYERS)}, "scales must be positive and finite, and shaped as the parameters"),
         ({"scales": jax.tree.map(lambda p: jnp.ones((1, *p.shape)), LAYERS)}, "scales must be positive and finite, and shaped as"),

@@ -13,9 +13,9 @@ entropy term of SAC), the spectrum is that of a critic on its own. Critics of th
 replay buffer holds them. Of the smoothing noise of TD3 nothing is drawn, of the policy of SAC one action for each target.
 
 **The step.** Adam multiplies each gradient by $1 / (\sqrt v + \epsilon)$ with its second moments $v$. These are passed on as `scales`, so
-that the kernel is that of its update and its own step size can be compared with an eigenvalue; momentum and the clipping of gradients
-and errors are left out. A factor 2 is there where the loss of the method has it (TD3, DDPG). **The target network** counts as targets
-that are held: for as many updates as the library says, or as one over the rate at which it follows.
+that the kernel is that of its update and its own step size can be compared with an eigenvalue. Its momentum is taken to be 0.9; the
+clipping of gradients and errors is left out. A factor 2 is there where the loss of the method has it (TD3, DDPG). **The target network**
+counts as targets that are held: for as many updates as the library says, or as one over the rate at which it follows.
 
 `read_zip` reads a saved agent without stable-baselines3, from its weights and the readable part of its settings: nothing is unpickled.
 """
@@ -213,8 +213,7 @@ def read_agent(model: Any) -> Sb3Agent:
     optimizer = getattr(getattr(model, "critic", None), "optimizer", None) or model.policy.optimizer
     space = model.action_space
     box = None if hasattr(space, "n") else (np.ravel(space.low), np.ravel(space.high))
-    hold = _hold(model.tau, getattr(model, "target_update_interval", 1), model.train_freq, model.gradient_steps)
-    return _agent(state, names or {"relu"}, float(model.gamma), temperature, box, optimizer.state_dict(), hold)
+    return _agent(state, names or {"relu"}, float(model.gamma), temperature, box, optimizer.state_dict(), _hold(vars(model)))
 
 
 def read_buffer(model: Any) -> Transitions:
@@ -292,16 +291,17 @@ def read_zip(path: str | Path) -> Sb3Agent:
     else:
         temperature = float(variables.get("ent_coef_tensor", 0.0))
     box = tuple(_numbers(space.get(side)) for side in ("low", "high")) if "low" in space else None
-    hold = _hold(data.get("tau"), data.get("target_update_interval", 1), data.get("train_freq"), data.get("gradient_steps"))
-    return _agent(state, {written[1].lower()}, float(discount), temperature, box, moments, hold)
+    return _agent(state, {written[1].lower()}, float(discount), temperature, box, moments, _hold(data))
 
 
-def _hold(rate: Any, interval: Any, every: Any, times: Any) -> int:
-    """For how many updates targets are held, about: DQN counts its interval in steps of the environment."""
-    every = every[0] if isinstance(every, list | tuple) else every
-    often = times / every if isinstance(every, int) and isinstance(times, int) and times > 0 else 1.0
-    rate = rate if isinstance(rate, float | int) and 0 < rate <= 1 else 1.0
-    return max(1, round((interval if isinstance(interval, int) else 1) * (often if rate == 1 else 1) / rate))
+def _hold(told: Mapping[str, Any]) -> int:
+    """For how many updates targets are held, about: DQN counts its interval in steps of the environment, and so updates are counted too."""
+    rate, interval = (told.get(name) for name in ("tau", "target_update_interval"))
+    if isinstance(rate, float | int) and 0 < rate < 1:
+        return round(1 / rate)
+    steps = told.get("num_timesteps", 0) - told.get("learning_starts", 0)
+    often = told.get("_n_updates", 0) / steps if steps > 0 else 1.0
+    return max(1, round(interval * often)) if isinstance(interval, int) else 1
 
 
 def _agent(state: Any, activations: set[str], discount: float, temperature: float, box: Any, optimizer: Any, hold: int) -> Sb3Agent:
@@ -394,6 +394,7 @@ def _step(agent: Sb3Agent, index: int, step_size: float | None) -> dict[str, Any
     counted = 2.0 if agent.kind == "TD3" else 1.0
     return {
         "step_size": counted * agent.learning_rate,
+        "momentum": 0.9,
         "scales": jax.tree.map(lambda v: 1 / (jnp.sqrt(v) + 1e-8), agent.moments[index]),
     }
 
