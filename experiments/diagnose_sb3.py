@@ -57,13 +57,15 @@ def pack(agent: DQN) -> dict[str, np.ndarray]:
     told = from_sb3(agent)["critic 0"]
     kept: dict[str, Any] = {f"weight_{i}": layer.weight for i, layer in enumerate(told["parameters"])}
     kept |= {f"bias_{i}": layer.bias for i, layer in enumerate(told["parameters"])}
+    kept |= {f"scale_weight_{i}": layer.weight for i, layer in enumerate(told["scales"])}
+    kept |= {f"scale_bias_{i}": layer.bias for i, layer in enumerate(told["scales"])}
     for key in ("inputs", "next_inputs", "at_policy", "next_of_data"):
         observations, actions = told[key]
         kept |= {f"{key}_observations": observations.astype(np.float32), f"{key}_actions": actions.astype(np.int8)}
-    kept |= {key: told[key] for key in ("rewards", "targets", "ends", "step_size", "largest_reward", "discount")}
+    kept |= {key: told[key] for key in ("rewards", "targets", "ends", "step_size", "hold", "largest_reward", "discount")}
     record = read_buffer(agent)
     kept |= {"record_ends": np.flatnonzero(record.ends), "record_cuts": np.flatnonzero(record.cuts)}
-    return {key: np.asarray(value) for key, value in kept.items()}
+    return {key: np.asarray(value, np.float32) if key.startswith("scale") else np.asarray(value) for key, value in kept.items()}
 
 
 def main() -> None:

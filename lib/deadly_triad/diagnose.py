@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--transitions", required=True, help="file of numpy.savez")
     parser.add_argument("--pairs", type=int, default=256, help="so many transitions make the batch")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
-    parser.add_argument("--step-size", type=float, default=None, help="of plain semi-gradients, instead of the one that equals Adam's")
+    parser.add_argument("--step-size", type=float, default=None, help="of plain semi-gradients, for an agent without Adam")
     parser.add_argument("--scaled", action="store_true", help="the actions are between -1 and 1 already, as in the agent's replay buffer")
     parser.add_argument("--json", action="store_true", help="numbers for a log instead of text")
     parser.add_argument("--unpickle", action="store_true", help="load the whole agent, WHICH RUNS WHATEVER CODE THE FILE HOLDS")

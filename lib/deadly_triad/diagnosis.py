@@ -37,7 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from deadly_triad._checks import check_discount, check_positive, check_shape, check_step_size
+from deadly_triad._checks import check_count, check_discount, check_positive, check_shape, check_step_size
 from deadly_triad.episodes import Episodes
 from deadly_triad.kernel_updates import Coupling, Rows, Theorem2, theorem_2
 from deadly_triad.networks import Network, dense
@@ -135,6 +135,7 @@ class Diagnosis:
         episodes: of the record that the batch was drawn from, if there is one.
         bootstrap_diagonal: $\|\nabla Q(y_j)\|^2$ at the bootstrap pairs that have weight, as a mean over each row of the batch, shape (n,).
         matrix_of_data: $M$ for the actions that the data took next; None if they were not told.
+        hold: for how many updates targets are held; 1 without a target network.
     """
 
     coupling: Coupling
@@ -148,6 +149,7 @@ class Diagnosis:
     episodes: Episodes | None
     bootstrap_diagonal: Float[np.ndarray, " n"]
     matrix_of_data: Float[np.ndarray, "n n"] | None
+    hold: int
 
     @property
     def discount(self) -> float:
@@ -169,10 +171,11 @@ class Diagnosis:
         """By which the slowest error that moves shrinks in an update, in the long run; above 1 the fastest one grows by it."""
         return self.stability.error_factor(self.step_size)
 
-    @property
+    @cached_property
     def updates_to_grow(self) -> float:
-        """After how many updates the fastest error has grown by a factor e; infinity if none grows."""
-        return 1 / float(np.log(self.factor)) if self.factor > 1 else np.inf
+        """After how many updates the fastest error has grown by a factor e, with targets held as `hold` says; infinity if none does."""
+        rate = self._rate(self.coupling.matrix, self.matrix, self.step_size, self.hold)
+        return 1 / rate if rate > 0 else np.inf
 
     @cached_property
     def legs(self) -> dict[str, float]:
@@ -184,11 +187,11 @@ class Diagnosis:
         - "generalisation": $t M + (1 - t) \bar k I$, between the network and a table in which an update moves each pair as much as the
           network does on average, $\bar k$ being the mean of $K_{ii} \rho_i$.
         """
-        own = float(np.mean(self.coupling.own))
         without = self.coupling.matrix
-        found = {"bootstrapping": self._share(without), "generalisation": self._share(own * np.eye(len(without)))}
+        table = float(np.mean(self.coupling.own)) * np.eye(len(without))
+        found = {"bootstrapping": self._share(without, without), "generalisation": self._share(table, table)}
         if self.matrix_of_data is not None:
-            found["off-policy actions"] = self._share(self.matrix_of_data)
+            found["off-policy actions"] = self._share(without, self.matrix_of_data)
         return found
 
     @cached_property
@@ -219,8 +222,8 @@ class Diagnosis:
     def cures(self) -> dict[str, float]:
         r"""By what factor the fastest error grows in `HORIZON` updates under each cure, kernel and bootstrap pairs held as they are.
 
-        1 is where the errors do not grow. "preconditioned" has the step 0.1; "target network" is held for 200 updates, and the factor is
-        that of as many refreshes as fit in; "unit gradients" scales all gradients to one length, which is what normalisation aims at.
+        1 is where the errors do not grow. "preconditioned" has the step 0.1; "target network" is held for 200 updates, "no target network"
+        for none; "unit gradients" scales all gradients to one length, which is what normalisation aims at.
         """
         K, rho, M, step = self.coupling.kernel, self.coupling.rho, self.matrix, self.step_size
         n = len(K)
@@ -230,23 +233,17 @@ class Diagnosis:
         unit = unit / np.where(own > 0, own, 1) * float(np.mean(own**2))
         live = rho > 0
         solved = np.linalg.solve(K + 1e-4 * np.mean(own**2) * np.eye(n), (M / np.where(live, rho, 1)).T).T * live
-        held, total = np.eye(n), np.zeros((n, n))
-        shrink, sums = np.eye(n) - step * K * rho, step * np.eye(n)
-        steps = _INNER_STEPS
-        with np.errstate(over="ignore", invalid="ignore"):
-            while steps:  # powers and their sum, by doubling
-                if steps % 2:
-                    total, held = total + held @ sums, held @ shrink
-                sums, shrink, steps = sums + shrink @ sums, shrink @ shrink, steps // 2
-            refresh = np.eye(n) - M @ total
-        radius = spectral_radius(refresh) if np.all(np.isfinite(refresh)) else np.inf
-        exponents = {
-            "as it is": HORIZON * step * _growth(M, self.stability.eigenvalues),
-            "preconditioned": HORIZON * 0.1 * _growth(solved),
-            "unit gradients": HORIZON * step * _growth(unit),
-            "target network": HORIZON / _INNER_STEPS * float(np.log(max(1.0, radius))),
+        KD = self.coupling.matrix
+        rates = {
+            "as it is": 1 / self.updates_to_grow,
+            "preconditioned": self._rate(KD, solved, 0.1, 1),
+            "unit gradients": self._rate(KD, unit, step, 1),
+            "no target network": self._rate(KD, M, step, 1),
+            "target network": self._rate(KD, M, step, _INNER_STEPS),
         }
-        return {name: min(float(np.exp(min(exponent, 30.0))), _MOST) for name, exponent in exponents.items()}
+        if self.hold == 1:
+            del rates["no target network"]  # which it is
+        return {name: min(float(np.exp(min(HORIZON * rate, 30.0))), _MOST) for name, rate in rates.items()}
 
     @property
     def decay_needed(self) -> float:
@@ -319,11 +316,35 @@ class Diagnosis:
 
     # --- The report as text ---
 
-    def _share(self, other: Float[np.ndarray, "n n"]) -> float:
+    @staticmethod
+    def _rate(KD: Float[np.ndarray, "n n"], M: Float[np.ndarray, "n n"], step: float, hold: int) -> float:
+        r"""Logarithm of what the fastest error grows by in an update, 0 if none grows, infinity beyond floating point.
+
+        While targets are held, errors obey $\delta' = (I - \alpha K D) \delta$ and the updates add up to $S = \alpha \sum_{k < N}
+        (I - \alpha K D)^k$ times the first; after N of them $\delta' = (I - M S) \delta$.
+        """
+        n = len(M)
+        total, held, shrink, sums = np.zeros((n, n)), np.eye(n), np.eye(n) - step * KD, step * np.eye(n)
+        steps = hold
+        with np.errstate(over="ignore", invalid="ignore"):
+            while steps:  # powers and their sum, by doubling
+                if steps % 2:
+                    total, held = total + held @ sums, held @ shrink
+                steps //= 2
+                if steps:
+                    sums, shrink = sums + shrink @ sums, shrink @ shrink
+            refresh = np.eye(n) - M @ total
+        if not np.all(np.isfinite(refresh)):
+            return np.inf
+        return max(0.0, float(np.log(spectral_radius(refresh))) / hold) if np.any(refresh) else 0.0
+
+    def _share(self, other_KD: Float[np.ndarray, "n n"], other: Float[np.ndarray, "n n"]) -> float:
         """The largest share t for which nothing grows in t M + (1 - t) other; NaN if something does at 0."""
+        KD = self.coupling.matrix
 
         def quiet(t: float) -> bool:
-            return self.step_size * _growth(t * self.matrix + (1 - t) * other) * HORIZON <= 1
+            M = t * self.matrix + (1 - t) * other
+            return self._rate(t * KD + (1 - t) * other_KD, M, self.step_size, self.hold) * HORIZON <= 1
 
         if not quiet(0.0):
             return np.nan
@@ -356,6 +377,9 @@ class Diagnosis:
         yield f"     at step size {self.step_size:.6g}: {'die out' if self.settles else 'do not'}, factor {self.factor:.6g} an update"
         yield f"     real parts of eigenvalues: {real.min():.4g} to {real.max():.4g}; {seen.n_null} of {n} eigenvalues are zero"
         yield f"With fixed targets: settles below step size {self.largest_step_with_fixed_targets:.6g}"
+        if self.hold > 1:
+            grows = "none grows" if np.isinf(self.updates_to_grow) else f"the fastest grows by e in {self.updates_to_grow:.3g} updates"
+            yield f"With targets held for {self.hold} updates, as here: {grows}"
         if self.updates_to_grow <= HORIZON:
             yield f"Growth in {HORIZON} updates [{SOURCES['cures']}]"
             for name, factor in self.cures.items():
@@ -399,6 +423,8 @@ def diagnose(
     n_action_columns: int = 0,
     next_of_data: PyTree | None = None,
     episodes: Episodes | None = None,
+    scales: PyTree | None = None,
+    hold: int = 1,
 ) -> Diagnosis:
     r"""Diagnose a network on a minibatch: Theorem 2, the spectrum of the update, the verdict, the largest steps, and where the fault lies.
 
@@ -425,28 +451,33 @@ def diagnose(
         n_action_columns: so many last columns of the inputs, then an array, are the action; 0 where it has no gradient.
         next_of_data: for each transition the pair that followed in the data; what stands there at ends is not looked at.
         episodes: of the record that the batch is from, by `episodes.read_episodes`.
+        scales: positive numbers $p$, shaped as the parameters, for an update $\theta' = \theta + \alpha \, p \circ J^\top D_\rho \delta$:
+            of Adam $1 / (\sqrt{v} + \epsilon)$, with its step size in $\alpha$. The kernel is then $J \operatorname{diag}(p) J^\top$, and
+            costs the Jacobian.
+        hold: for how many updates the targets are held; of a target network that follows at a rate $\tau$ about $1 / \tau$.
 
     Raises:
         ValueError: if an argument is not as said here, or as `kernel_factors`.
     """
     check_discount(discount)
     check_step_size(step_size)
+    check_count("hold", hold)
     n, m = count_samples(inputs), count_samples(next_inputs)
     B = _bootstrap(bootstrap, n, m)
     if ends is not None:
         if np.shape(ends) != (n,) or np.asarray(ends).dtype != bool:
             raise ValueError(f"ends must be {n} booleans, one a transition, got shape {np.shape(ends)} of {np.asarray(ends).dtype}")
         B = np.where(np.asarray(ends)[:, None], 0.0, B)
-    here = kernel_factors(network, parameters, inputs)
+    here = _gradients(network, parameters, inputs, scales)
     coupling = Coupling(gram(here), np.full(n, 1 / n) if rho is None else np.asarray(rho, float))
-    across, ahead, sizes = _across(network, parameters, next_inputs, here, B)
+    across, ahead, sizes = _across(network, parameters, next_inputs, here, B, scales)
     matrix = error_matrix(coupling, across, B, discount)
     matrix_of_data = None
     if next_of_data is not None:
         if count_samples(next_of_data) != n:
             raise ValueError(f"next_of_data must hold {n} pairs, one a transition, got {count_samples(next_of_data)}")
         E = np.diag(B.any(axis=1).astype(float))
-        matrix_of_data = error_matrix(coupling, _across(network, parameters, next_of_data, here, E)[0], E, discount)
+        matrix_of_data = error_matrix(coupling, _across(network, parameters, next_of_data, here, E, scales)[0], E, discount)
     eigenvalues, root = np.linalg.eigvalsh(coupling.kernel), np.sqrt(coupling.rho)
     if np.ptp(root) == 0:
         largest = float(coupling.rho[0] * eigenvalues[-1])
@@ -454,7 +485,7 @@ def diagnose(
         largest = float(np.linalg.eigvalsh(root[:, None] * coupling.kernel * root)[-1])
     rounding = n * float(np.finfo(np.dtype(here.Q.dtype)).eps)
     values, move = _read_values(
-        network, parameters, inputs, here, coupling, discount * B @ ahead, discount, step_size, rewards, targets, largest_reward
+        network, parameters, inputs, here, coupling, discount * B @ ahead, discount, step_size, rewards, targets, largest_reward, scales
     )
     return Diagnosis(
         coupling,
@@ -468,17 +499,18 @@ def diagnose(
         episodes,
         B @ sizes,
         matrix_of_data,
+        hold,
     )
 
 
 def _across(
-    network: Network, parameters: PyTree, pairs: PyTree, here: Factors, B: Float[np.ndarray, "n m"]
+    network: Network, parameters: PyTree, pairs: PyTree, here: Factors, B: Float[np.ndarray, "n m"], scales: PyTree
 ) -> tuple[Float[np.ndarray, "m n"], Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
     """The kernel between other pairs and the batch, their values and squared gradients; zero for those that have no weight."""
     used, n = np.asarray(B.any(axis=0)), len(here.Q)
     across, values, sizes = np.zeros((len(used), n)), np.zeros(len(used)), np.zeros(len(used))
     if used.any():
-        there = kernel_factors(network, parameters, jax.tree.map(lambda leaf: jnp.asarray(leaf)[used], pairs))
+        there = _gradients(network, parameters, jax.tree.map(lambda leaf: jnp.asarray(leaf)[used], pairs), scales)
         across[used], values[used], sizes[used] = gram(there, here), np.asarray(there.Q, float), np.asarray(there.diagonal(), float)
     return across, values, sizes
 
@@ -495,6 +527,7 @@ def _read_values(
     rewards: Any,
     targets: Any,
     largest_reward: float | None,
+    scales: PyTree,
 ) -> tuple[Values, Move | None]:
     """Values and targets beside their bound, and the next step."""
     Q = np.asarray(here.Q, float)
@@ -509,7 +542,7 @@ def _read_values(
     delta = targets - Q
     values = Values(largest, float(np.abs(targets).max()), reach / (1 - discount), float(np.sqrt(np.mean(delta**2))))
     zeta = coupling.rho * delta
-    direction = pull_back(here, parameters, jnp.asarray(zeta, here.Q.dtype))
+    direction = _direction(here, parameters, jnp.asarray(zeta, here.Q.dtype), scales)
     after = jax.tree.map(lambda p, d: p + step_size * d, parameters, direction)
     moved = np.asarray(network(after, _follow(inputs, here), dense), float) - Q
     length = float(np.linalg.norm(moved))
@@ -532,6 +565,38 @@ def _read_policy(network: Network, parameters: PyTree, here: Factors, values: Va
         return values
     slopes = np.asarray(_slopes(network, parameters, pairs), float)[:, -n_action_columns:]
     return replace(values, slope=float(np.mean(np.linalg.norm(slopes, axis=1))))
+
+
+def _gradients(network: Network, parameters: PyTree, pairs: PyTree, scales: PyTree) -> Factors:
+    """The factors, with gradients times the roots of the scales, so that their products are the kernel of the scaled update."""
+    plain = kernel_factors(network, parameters, pairs)
+    if scales is None:
+        return plain
+    wrong = [np.shape(s) != np.shape(p) for s, p in zip(jax.tree.leaves(scales), jax.tree.leaves(parameters), strict=True)]
+    if any(wrong) or not all(np.all(np.isfinite(s) & (np.asarray(s) > 0)) for s in jax.tree.leaves(scales)):
+        raise ValueError("scales must be positive and finite, and shaped as the parameters")
+    rows = _rows(network, parameters, _follow(pairs, plain))
+    return Factors(plain.Q, (), tuple(r * jnp.sqrt(jnp.ravel(s)) for r, s in zip(rows, jax.tree.leaves(scales), strict=True)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _rows(network: Network, parameters: PyTree, pairs: PyTree) -> list[Float[Array, "n size"]]:
+    """The Jacobian, parameter by parameter."""
+
+    def value(p: PyTree, pair: PyTree) -> Array:
+        return network(p, jax.tree.map(lambda leaf: leaf[None], pair), dense)[0]
+
+    rows = jax.vmap(lambda pair: jax.grad(value)(parameters, pair))(pairs)
+    return [leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(rows)]
+
+
+def _direction(here: Factors, parameters: PyTree, zeta: Float[Array, " n"], scales: PyTree) -> PyTree:
+    if scales is None:
+        return pull_back(here, parameters, zeta)
+    leaves, structure = jax.tree.flatten(parameters)
+    roots = [jnp.sqrt(jnp.asarray(s)) for s in jax.tree.leaves(scales)]
+    moves = [(zeta @ g).reshape(p.shape) * root for g, p, root in zip(here.others, leaves, roots, strict=True)]
+    return jax.tree.unflatten(structure, moves)
 
 
 def _follow(pairs: PyTree, here: Factors) -> PyTree:

@@ -1571,6 +1571,7 @@ EXPECTED: dict[str, Expectation] = {
     "ch08-many-megabytes": lambda: 8 * 20_000**2 / 1e6,
     "ch08-network-beta-least": least_network_modulus,
     "ch08-study-problems": lambda: len(study()),
+    "ch08-study-minutes": lambda: json.loads((STUDIES / "divergence_causes.json").read_text())["cpu_seconds"] / 60,
     "ch08-study-others": lambda: sum(
         gone(row) + gone(row, "followed") for name in ("tanh", "sin") for row in of_study(lambda _: True, name)
     ),

@@ -47,9 +47,10 @@ def indexed(document, place, monkeypatch):
 
 def test_names_and_terms_become_entries_and_a_term_that_is_not_there_is_told_of(monkeypatch):
     document = new_document("page", get_default_settings())
-    document += nodes.section("", nodes.title("", "Title"), made(" (One)"), ids=["title"])
+    cited = made(" (Two (after ", statements.addnodes.pending_xref("", nodes.inline("", "baird1995")), "))")
+    document += nodes.section("", nodes.title("", "Title"), made(" (One)"), cited, ids=["title"])
     entries, warned = indexed(document, "title", monkeypatch)
-    assert entries == [("a term", "title"), ("One", "thm-one")]
+    assert entries == [("a term", "title"), ("One", "thm-one"), ("Two", "thm-one")]
     assert warned == []
     _, warned = indexed(document, "nowhere", monkeypatch)
     assert warned == ["appendices/terms.yml sends 'a term' to '#nowhere', which is not on this page"]

@@ -378,7 +378,7 @@ def test_other_faults_come_before_the_legs():
 def test_cures_in_closed_form():
     step, M = 0.01, 1 - 2 * 0.9
     cures = doubled(0.9, step).cures
-    assert cures["as it is"] == pytest.approx(np.exp(-1000 * step * M), rel=1e-9)
+    assert cures["as it is"] == pytest.approx((1 - step * M) ** 1000, rel=1e-9)
     assert cures["preconditioned"] == 1e12  # it moves further in each update, in the direction that grows
     assert cures["unit gradients"] == 1  # the successor's gradient is twice as long, and that was all
     moved = 1 - (1 - step) ** 200  # how far 200 updates carry the value to a fixed target
@@ -390,6 +390,44 @@ def test_cures_in_closed_form():
     assert "preconditioned: by more than 1e12" in text
     assert "unit gradients: none" in text
     assert doubled(0.9, 1e9).cures["target network"] == 1e12  # sums that leave the numbers
+
+
+@pytest.mark.parametrize("hold", [1, 2, 7, 200])
+def test_targets_that_are_held_are_waited_for(hold):
+    """One weight, update by update, with a target that is renewed after `hold` of them."""
+    w, target = 1.0, 1.0
+    for i in range(hold):
+        target = w if i == 0 else target
+        w += 0.01 * (0.9 * 2 * target - w)
+    seen = doubled(0.9, 0.01, hold=hold)
+    assert seen.updates_to_grow == pytest.approx(hold / np.log(w), rel=1e-9)
+    assert ("With targets held" in str(seen)) == (hold > 1)
+    assert ("no target network" in seen.cures) == (hold > 1)
+    assert "none grows" in str(doubled(0.3, 0.01, hold=3))
+
+
+def test_scales_are_a_change_of_the_parameters():
+    """With theta = sqrt(p) phi, plain updates of phi are scaled ones of theta: the same kernel by two routes."""
+    inputs, following, rho, rng = draw(5, 5)
+    rewards = rng.standard_normal(5)
+    scales = jax.tree.map(lambda p: jnp.asarray(rng.uniform(0.5, 2, p.shape)), LAYERS)
+    told = {"discount": 0.9, "step_size": 0.01, "rho": rho, "rewards": rewards}
+    seen = diagnose(TANH, LAYERS, inputs, following, scales=scales, **told)
+    p = np.concatenate([np.ravel(s) for s in jax.tree.leaves(scales)])
+    J, ahead = jacobian(TANH, LAYERS, inputs), jacobian(TANH, LAYERS, following)
+    np.testing.assert_allclose(seen.matrix, (J - 0.9 * ahead) * p @ J.T * rho, atol=1e-12)
+    Q = np.asarray(TANH(LAYERS, inputs, dense))
+    delta = rewards + 0.9 * np.asarray(TANH(LAYERS, following, dense)) - Q
+    gradient = jax.grad(lambda q: jnp.sum(rho * delta * TANH(q, inputs, dense)))(LAYERS)
+    after = TANH(jax.tree.map(lambda q, g, s: q + 0.01 * s * g, LAYERS, gradient, scales), inputs, dense)
+    moved = np.asarray(after) - Q
+    assert seen.move.alignment == pytest.approx(moved @ delta / np.linalg.norm(moved) / np.linalg.norm(delta))
+    assert seen.move.second_order == pytest.approx(
+        np.linalg.norm(moved - 0.01 * seen.coupling.kernel @ (rho * delta)) / np.linalg.norm(moved), rel=1e-6
+    )
+    ones = jax.tree.map(jnp.ones_like, LAYERS)
+    plain, same = (diagnose(TANH, LAYERS, inputs, following, **told, **more) for more in ({}, {"scales": ones}))
+    np.testing.assert_allclose(same.matrix, plain.matrix, atol=1e-12)
 
 
 def test_the_preconditioner_makes_a_table_of_the_batch():
@@ -497,6 +535,9 @@ TWO = Coupling(np.eye(2), np.ones(2))
         ({"bootstrap": np.diag([1.0, -1.0, 0.0, 0.0])}, "bootstrap must hold weights of at least 0"),
         ({"bootstrap": np.full((4, 4), np.nan)}, "bootstrap must hold weights of at least 0"),
         ({"ends": np.zeros(3, bool)}, r"ends must be 4 booleans, one a transition, got shape \(3,\)"),
+        ({"hold": 0}, "hold must be at least 1"),
+        ({"scales": jax.tree.map(lambda p: -jnp.ones_like(p), LAYERS)}, "scales must be positive and finite, and shaped as the parameters"),
+        ({"scales": jax.tree.map(lambda p: jnp.ones((1, *p.shape)), LAYERS)}, "scales must be positive and finite, and shaped as"),
         ({"targets": np.zeros(4)}, "targets must come with rewards"),
         ({"rewards": np.zeros((4, 1))}, r"rewards must have shape \(4,\), got \(4, 1\)"),
         ({"rewards": np.zeros(4), "targets": np.zeros(3)}, r"targets must have shape \(4,\), got \(3,\)"),

@@ -189,6 +189,11 @@ def test_random_minibatches_of_the_star_do_as_the_expectation_says(batch):
     assert after < 1e-2 * before if batch == 3 else after > before
 
 
+@pytest.mark.states("prop-preqn-linear")
+def test_on_its_edge_the_pair_stands_still():
+    assert abs(cures.preqn_matrix(w_to_2w(5 / 6).off_policy, np.ones((1, 2)))[0, 0]) < 1e-12
+
+
 @pytest.mark.states("prop-armijo")
 @given(generators, st.floats(0.0, 0.9), st.floats(0.01, 0.99))
 def test_aligned_and_not_too_long_moves_decrease_the_objective(rng, c, place):

@@ -12,10 +12,10 @@ Twins give one report each, as if each bootstrapped from itself: the targets in 
 entropy term of SAC), the spectrum is that of a critic on its own. Critics of this library take actions in the box from -1 to 1, as its
 replay buffer holds them. Of the smoothing noise of TD3 nothing is drawn, of the policy of SAC one action for each target.
 
-**The step.** Adam has no step size that could be compared with an eigenvalue. What is given is the step $\alpha$ of plain semi-gradients
-whose move lowers the error as much, to first order, as Adam does with its present second moments $v$:
-$\alpha = c \, \eta \sum_k g_k^2 / (\sqrt{v_k} + \epsilon) \, / \sum_k g_k^2$, with $g = J^\top D \delta$, its step size $\eta$, and the
-factor c with which the loss of the method counts $g$ (2 for the mean squared error of TD3, 1 for SAC and DQN, whose clipping is left out).
+**The step.** Adam multiplies each gradient by $1 / (\sqrt v + \epsilon)$ with its second moments $v$. These are passed on as `scales`, so
+that the kernel is that of its update and its own step size can be compared with an eigenvalue; momentum and the clipping of gradients
+and errors are left out. A factor 2 is there where the loss of the method has it (TD3, DDPG). **The target network** counts as targets
+that are held: for as many updates as the library says, or as one over the rate at which it follows.
 
 `read_zip` reads a saved agent without stable-baselines3, from its weights and the readable part of its settings: nothing is unpickled.
 """
@@ -59,6 +59,7 @@ class Sb3Agent:
         low: least actions of the environment; none for DQN.
         high: largest.
         learning_rate: of Adam.
+        hold: for how many updates targets are held, about.
         moments: for each critic Adam's second moments without bias, shaped as its layers; none if it has made no step.
     """
 
@@ -74,6 +75,7 @@ class Sb3Agent:
     low: Float[np.ndarray, " k"] | None
     high: Float[np.ndarray, " k"] | None
     learning_rate: float
+    hold: int
     moments: list[Layers] | None
 
 
@@ -128,7 +130,7 @@ def from_sb3(
         transitions: by default those in the replay buffer of the agent.
         n: so many of them are drawn for the batch, without replacement.
         seed: of that draw, and of the actions of SAC.
-        step_size: of plain semi-gradients; by default the one that equals Adam's (see the module).
+        step_size: of plain semi-gradients, for an agent whose optimiser is not Adam (see the module).
 
     Raises:
         ValueError: if the agent is none of those that are read here, has no transitions or they do not fit it, or Adam has made no step
@@ -177,7 +179,8 @@ def from_sb3(
             "inputs": inputs,
             "next_inputs": next_inputs,
             "discount": told.discount,
-            "step_size": _step(told, index, network, inputs, targets) if step_size is None else step_size,
+            **_step(told, index, step_size),
+            "hold": told.hold,
             "ends": ends,
             "rewards": rewards,
             "targets": targets,
@@ -210,7 +213,8 @@ def read_agent(model: Any) -> Sb3Agent:
     optimizer = getattr(getattr(model, "critic", None), "optimizer", None) or model.policy.optimizer
     space = model.action_space
     box = None if hasattr(space, "n") else (np.ravel(space.low), np.ravel(space.high))
-    return _agent(state, names or {"relu"}, float(model.gamma), temperature, box, optimizer.state_dict())
+    hold = _hold(model.tau, getattr(model, "target_update_interval", 1), model.train_freq, model.gradient_steps)
+    return _agent(state, names or {"relu"}, float(model.gamma), temperature, box, optimizer.state_dict(), hold)
 
 
 def read_buffer(model: Any) -> Transitions:
@@ -288,10 +292,19 @@ def read_zip(path: str | Path) -> Sb3Agent:
     else:
         temperature = float(variables.get("ent_coef_tensor", 0.0))
     box = tuple(_numbers(space.get(side)) for side in ("low", "high")) if "low" in space else None
-    return _agent(state, {written[1].lower()}, float(discount), temperature, box, moments)
+    hold = _hold(data.get("tau"), data.get("target_update_interval", 1), data.get("train_freq"), data.get("gradient_steps"))
+    return _agent(state, {written[1].lower()}, float(discount), temperature, box, moments, hold)
 
 
-def _agent(state: Any, activations: set[str], discount: float, temperature: float, box: Any, optimizer: Any) -> Sb3Agent:
+def _hold(rate: Any, interval: Any, every: Any, times: Any) -> int:
+    """For how many updates targets are held, about: DQN counts its interval in steps of the environment."""
+    every = every[0] if isinstance(every, list | tuple) else every
+    often = times / every if isinstance(every, int) and isinstance(times, int) and times > 0 else 1.0
+    rate = rate if isinstance(rate, float | int) and 0 < rate <= 1 else 1.0
+    return max(1, round((interval if isinstance(interval, int) else 1) * (often if rate == 1 else 1) / rate))
+
+
+def _agent(state: Any, activations: set[str], discount: float, temperature: float, box: Any, optimizer: Any, hold: int) -> Sb3Agent:
     if not isinstance(state, Mapping):
         raise ValueError("policy.pth must hold a table of weights")
     if unknown := {name for name in state if "features_extractor" in name}:
@@ -317,7 +330,9 @@ def _agent(state: Any, activations: set[str], discount: float, temperature: floa
         raise ValueError("agent must be DQN, DDPG, TD3 or SAC with MlpPolicy, and has critics of another name")
     rate = float(optimizer["param_groups"][0]["lr"])
     moments = _moments(optimizer, critics)
-    return Sb3Agent(kind, critics, targets, actor, target_actor, deviation, activation, discount, temperature, low, high, rate, moments)
+    return Sb3Agent(
+        kind, critics, targets, actor, target_actor, deviation, activation, discount, temperature, low, high, rate, hold, moments
+    )
 
 
 def _moments(optimizer: Any, critics: list[Layers]) -> list[Layers] | None:
@@ -370,23 +385,17 @@ def _bootstrapped(agent: Sb3Agent, after: np.ndarray, rng: np.random.Generator) 
     return np.min([_forward(critic, pairs, agent.activation)[:, 0] for critic in agent.target_critics], axis=0) + entropy
 
 
-def _step(agent: Sb3Agent, index: int, network: Any, inputs: Any, targets: np.ndarray) -> float:
-    """The step of plain semi-gradients that lowers the error as Adam does, to first order; see the module."""
+def _step(agent: Sb3Agent, index: int, step_size: float | None) -> dict[str, Any]:
+    """The step of plain semi-gradients if there is one, else that of Adam and its scales; see the module."""
+    if step_size is not None:
+        return {"step_size": step_size}
     if agent.moments is None:
         raise ValueError("step_size must be given: the agent's Adam has made no step, or does not hold the critics alone")
-    inputs = jax.tree.map(jnp.asarray, inputs)
-
-    def pull(p: Layers) -> Any:
-        values = network(p, inputs, dense)
-        return jnp.mean(jax.lax.stop_gradient(jnp.asarray(targets, values.dtype) - values) * values)
-
-    squares = [np.asarray(g, float) ** 2 for g in jax.tree.leaves(jax.grad(pull)(agent.critics[index]))]
-    scales = [1 / (np.sqrt(np.asarray(v, float)) + 1e-8) for v in jax.tree.leaves(agent.moments[index])]
     counted = 2.0 if agent.kind == "TD3" else 1.0
-    total = float(sum(s.sum() for s in squares))
-    if not total > 0:
-        raise ValueError("step_size must be given: no error of this batch moves the critic")
-    return counted * agent.learning_rate * float(sum((s * c).sum() for s, c in zip(squares, scales, strict=True))) / total
+    return {
+        "step_size": counted * agent.learning_rate,
+        "scales": jax.tree.map(lambda v: 1 / (jnp.sqrt(v) + 1e-8), agent.moments[index]),
+    }
 
 
 def _numbers(text: Any) -> np.ndarray | None:

@@ -76,7 +76,11 @@ class Indexed(SphinxTransform):
         """Put entries before statements, and into the places of terms."""
         places = {name: node for node in self.document.findall(nodes.Element) for name in node["ids"]}
         for statement in list(statements(self.document)):
-            if name := "".join(child.astext() for child in title(statement)):
+            written = title(statement)
+            name = "".join(child.astext() for child in written)
+            if any(isinstance(child, addnodes.pending_xref) for child in written):
+                name = name.partition(" (")[0]  # a citation has no text yet
+            if name:
                 statement.parent.insert(statement.parent.index(statement), entry(name, statement["ids"][0]))
         for term, anchor in terms(Path(self.env.srcdir) / TERMS).get(self.env.docname, []):
             if anchor not in places:
@@ -89,7 +93,7 @@ def listed(environment: "BuildEnvironment", builder: Any, page: str, here: str) 
     """The statements of one page as items with links; None if there are none."""
     items = nodes.bullet_list()
     numbers = environment.toc_fignumbers.get(page, {})
-    for statement in statements(environment.get_doctree(page)):
+    for statement in statements(environment.get_and_resolve_doctree(page, builder)):
         anchor = statement["ids"][0]
         number = ".".join(map(str, numbers[statement["countertype"]][anchor]))
         address = f"{builder.get_relative_uri(here, page)}#{anchor}"
