@@ -104,6 +104,14 @@ def test_what_goes_on_shows_it_and_is_in_reach_of_the_keyboard(page, width):
     page.wait_for_function(f"({hidden})().length === 0")
 
 
+def test_the_search_shows_a_formula_once(browser, html):
+    with opened(browser, html / "search.html") as page:
+        source = (html / "intro.html").read_text(encoding="utf-8")
+        text = page.evaluate("html => Search.htmlToText(html, null)", source)
+    assert text.count("(TQ−Q)") == len(re.findall(r"\(T Q - Q\)", source))
+    assert "\\alpha" not in text
+
+
 def test_nothing_dangles(page):
     text = page.locator(TEXT)
     assert not re.findall(r"\?\?|\[\?\]|\{\w[\w:]*\}`|:::", text.inner_text())
