@@ -155,6 +155,12 @@ def test_a_solver_that_gives_up_is_no_certificate(monkeypatch):
     assert quadratic_certificate(0.5 * np.eye(2)[None]) is None
 
 
+@pytest.mark.parametrize("H", [-np.eye(2), np.full((2, 2), np.nan)])
+def test_what_a_solver_calls_a_norm_and_is_none_is_no_certificate(monkeypatch, H):
+    monkeypatch.setattr("deadly_triad.certificates._solve_lyapunov", lambda _matrices: (H, 0.1))
+    assert quadratic_certificate(np.zeros((1, 2, 2))) is None
+
+
 def test_without_the_solver_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "clarabel", None)
     with pytest.raises(ImportError, match=r'pip install "deadly-triad\[certificates\]"'):
