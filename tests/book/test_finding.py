@@ -57,6 +57,10 @@ def test_names_and_terms_become_entries_and_a_term_that_is_not_there_is_told_of(
     assert warned == ["appendices/terms.yml sends 'a term' to '#nowhere', which is not on this page"]
 
 
+def test_a_book_may_have_no_terms(tmp_path):
+    assert statements.terms(tmp_path / "terms.yml") == {}
+
+
 def test_the_list_has_every_statement_and_its_links_lead_there(chapters, html):
     page = BeautifulSoup((html / "appendices" / "statements.html").read_text(encoding="utf-8"), "html.parser")
     links = [

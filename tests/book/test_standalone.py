@@ -161,6 +161,7 @@ def test_a_page_ends_with_the_works_that_it_cites(ran, address):
         bibliography += nodes.citation("", nodes.label("", name), paragraph(f"Work {name}."), ids=[name])
     environment = SimpleNamespace(
         get_and_resolve_doctree=lambda name, _builder: bibliography if name == "appendices/bibliography" else page,
+        all_docs={"page", "appendices/bibliography"},
         toc_fignumbers={"page": {"displaymath": {"eq": (3, 1)}}},
         toc_secnumbers={"page": {"": (3,)}},
     )
@@ -169,6 +170,7 @@ def test_a_page_ends_with_the_works_that_it_cites(ran, address):
     )
     entries = references(app)
     assert entries == {"a": "Work a.", "b": "Work b."}
+    assert references(SimpleNamespace(env=SimpleNamespace(all_docs={"page"}))) == {}
     made = convert(app, "page", ran, {}, entries)
     assert joined([made.cells[0].source]) == "# 3. Title\n\nBaird\n\n$$\nx \\tag{3.1}\n$$\n\n## References\n\n- Work b."
     assert (address or "a clone") in made.cells[1].source

@@ -269,7 +269,9 @@ def plain_cell(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def references(app: "Sphinx") -> dict[str, str]:
-    """What the bibliography has, in Markdown, by the anchors that citations aim at."""
+    """What the bibliography has, in Markdown, by the anchors that citations aim at; nothing in a book without one."""
+    if BIBLIOGRAPHY not in app.env.all_docs:
+        return {}
     writer = Writer(Numbers(app.env, BIBLIOGRAPHY), lambda _: None)
     entries = app.env.get_and_resolve_doctree(BIBLIOGRAPHY, app.builder).findall(nodes.citation)
     return {name: writer.line(next(entry.findall(nodes.paragraph))) for entry in entries for name in entry["ids"]}

@@ -56,9 +56,9 @@ def title(statement: nodes.Element) -> list[nodes.Node]:
 
 @cache
 def terms(path: Path) -> dict[str, list[tuple[str, str]]]:
-    """By page, the terms that are at home there, each with the id of its place."""
+    """By page, the terms that are at home there, each with the id of its place; none in a book without such a file."""
     found: dict[str, list[tuple[str, str]]] = {}
-    for term, place in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+    for term, place in yaml.safe_load(path.read_text(encoding="utf-8") if path.exists() else "{}").items():
         page, _, anchor = place.partition("#")
         found.setdefault(page, []).append((term, anchor))
     return found
