@@ -1823,4 +1823,6 @@ EXPECTED: dict[str, Expectation] = {
     "ch13-sb3-without": lambda: dqn_values(1)[0],
     "ch13-sb3-with": lambda: dqn_values(500)[1],
     "ch13-sb3-passed": dqn_passed,
+    "reproducibility-records": lambda: 1 + sum(path.suffix == ".json" for path in STUDIES.iterdir()),
+    "reproducibility-dirty": lambda: sum('"dirty": true' in path.read_text() for path in STUDIES.glob("*.json")),
 }

@@ -47,7 +47,7 @@ def test_figures_without_matplotlib_say_what_to_install(module):
     assert re.search(r"ModuleNotFoundError: [\w.]+ must be installed .* pip install 'deadly-triad\[book\]'", said.stderr)
 
 
-@pytest.mark.parametrize("module", ["numbers", "provenance", "repository"])
+@pytest.mark.parametrize("module", ["numbers", "provenance", "pages.repository"])
 def test_what_needs_nothing_beyond_the_package_asks_for_nothing(module):
     foreign = ["matplotlib", "cycler", "IPython", "myst_nb", "sphinx", "matplotlib_inline"]
     said = run_without(foreign, f"import deadly_triad_book.{module}")
