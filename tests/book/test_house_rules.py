@@ -66,6 +66,13 @@ def test_no_cell_imports_what_only_a_build_needs(source):
     assert not any("deadly_triad_book.pages" in cell.source for cell in source.code)
 
 
+def test_what_is_folded_shows_something(source):
+    """A cell that only prepares has the tag remove-input: a bar that leads to nothing is in the way."""
+    for cell in source.executed.cells:
+        if "hide-input" in cell.metadata.get("tags", []):
+            assert any("papermill" not in str(list(output.get("data", {}))) for output in cell.outputs), cell.source
+
+
 def test_figures_have_words(source):
     faults = []
     for cell in source.executed.cells:

@@ -33,6 +33,7 @@ LIT = {
     "chapters/10_other_cures": ("update", "K", "D", "T"),
     "chapters/11_ntk_in_practice": ("K",),
     "chapters/12_control": ("K", "T"),
+    "chapters/13_diagnose_your_own": ("update", "K", "D", "T"),
 }
 """The factors of the equation that a page is about; a chapter that is not here has the equation with none of them lit."""
 
