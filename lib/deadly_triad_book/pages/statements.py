@@ -64,9 +64,9 @@ def terms(path: Path) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def entry(text: str, anchor: str) -> addnodes.index:
-    """An entry of the index; `a; b` stands under a."""
-    return addnodes.index(entries=[("single", text, anchor, "", None)])
+def entry(text: str, anchor: str, *, main: bool = False) -> addnodes.index:
+    """An entry of the index; `a; b` stands under a. The search shows a main entry before others."""
+    return addnodes.index(entries=[("single", text, anchor, "main" if main else "", None)])
 
 
 class Indexed(SphinxTransform):
@@ -85,7 +85,10 @@ class Indexed(SphinxTransform):
             if anchor not in places:
                 log.warning("%s sends '%s' to '#%s', which is not on this page", TERMS, term, anchor, location=self.env.docname)
             else:
-                places[anchor].insert(1 if isinstance(places[anchor], nodes.section) else len(places[anchor].children), entry(term, anchor))
+                places[anchor].insert(
+                    1 if isinstance(places[anchor], nodes.section) else len(places[anchor].children),
+                    entry(term, anchor, main=";" not in term),
+                )
 
 
 def listed(environment: "BuildEnvironment", builder: Any, page: str, here: str) -> nodes.Element | None:
