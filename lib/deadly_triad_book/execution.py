@@ -53,18 +53,23 @@ def pages(root: Path) -> list[Path]:
 def imported(code: str) -> set[str]:
     r"""The modules of ours that a text imports, in functions too, with the packages that they are in.
 
+    A `*` is among them where it may be any: the package is imported as a whole, or the text is no plain Python.
+
     >>> sorted(imported("import numpy\nfrom deadly_triad.ntk import gram"))
     ['deadly_triad', 'deadly_triad.ntk', 'deadly_triad.ntk.gram']
     """
     found: set[str] = set()
-    todo: list[ast.AST] = [ast.parse(code)]
+    try:
+        todo: list[ast.AST] = [ast.parse(code)]
+    except SyntaxError:
+        return {"deadly_triad.*"}
     while todo:
         node = todo.pop()
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue
         todo += ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
-            found |= {name.name for name in node.names}
+            found |= {name.name if "." in name.name else f"{name.name}.*" for name in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{name.name}" for name in node.names}
     parts = [name.split(".") for name in found]
@@ -80,14 +85,12 @@ def computed_with(root: Path, code: str) -> list[Path]:
     modules = {".".join(path.relative_to(root / "lib").with_suffix("").parts): path for path in sorted(root.glob("lib/**/*.py"))}
     modules = {name.removesuffix(".__init__"): path for name, path in modules.items()}
     todo = imported(code)
-    if todo and re.search(rf"^import ({'|'.join(OURS)})( as |$)", code, re.MULTILINE):
-        todo |= set(modules)
     seen: set[str] = set()
     while todo - seen:
         name = (todo - seen).pop()
         seen.add(name)
-        if name not in modules and re.fullmatch(r"deadly_triad\.\w+", name):
-            todo |= set(modules)  # a name of the face, which finds its module when it is asked for
+        if name not in modules and re.fullmatch(r"deadly_triad\.(\w+|\*)", name):
+            todo |= set(modules)  # a name of the face, which finds its module when it is asked for, or the whole
         elif name in modules:
             text = modules[name].read_text(encoding="utf-8")
             todo |= set(modules) if "import_module(" in text and name not in OURS else imported(text)
@@ -95,28 +98,34 @@ def computed_with(root: Path, code: str) -> list[Path]:
     return sorted([*(modules[name] for name in seen if name in modules), *results, *root.glob(LOCK)])
 
 
-def fingerprint(root: Path, notebook: nbformat.NotebookNode) -> str:
-    """One number for all that a notebook computes with besides its own cells."""
+def fingerprint(root: Path, code: str) -> str:
+    """One number for all that a notebook with this code computes with besides."""
     found = hashlib.sha256()
-    for path in computed_with(root, "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")):
+    for path in computed_with(root, code):
         found.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
     return found.hexdigest()
 
 
 def fresh_cache(root: Path) -> JupyterCacheAbstract:
-    """The cache of outputs, without those that were computed with another package, environment or other results."""
+    """The cache of outputs, without those that were computed with other modules, another environment or other results.
+
+    Beside the cache stands what each code in it was computed with, also a code that no notebook has any more: it may come back.
+    """
     folder, marks = root / "_build" / ".jupyter_cache", root / "_build" / ".jupyter_cache.made-with.json"
-    if not marks.exists():
-        shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(exist_ok=True)
-    cache, before = get_cache(folder), json.loads(marks.read_text(encoding="utf-8")) if marks.exists() else {}
-    now = {}
-    for path in pages(root):
-        notebook, name = read_source(path), path.relative_to(root).as_posix()
-        now[name] = fingerprint(root, notebook)
-        if before.get(name) != now[name] and is_cached(cache, notebook):
+    try:
+        made_with = json.loads(marks.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):  # none yet, or cut off while it was written
+        made_with = {}
+        shutil.rmtree(folder, ignore_errors=True)
+    cache = get_cache(folder)
+    for notebook in map(read_source, pages(root)):
+        code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+        name, now = hashlib.sha256(code.encode()).hexdigest(), fingerprint(root, code)
+        if made_with.get(name) != now and is_cached(cache, notebook):
             cache.remove_cache(cache.match_cache_notebook(notebook).pk)
-    marks.write_text(json.dumps(now, indent=1), encoding="utf-8")
+        made_with[name] = now
+    marks.write_text(json.dumps(made_with, indent=1), encoding="utf-8")
     return cache
 
 

@@ -222,6 +222,8 @@ def test_a_failed_notebook_shows_its_text_and_does_not_fail_from_the_cache(tmp_p
         ("from deadly_triad import stability", {"stability.py"}, {"ntk.py"}),
         ("from deadly_triad import diagnose", {"diagnosis.py", "training.py"}, set()),
         ("import deadly_triad as dt", {"diagnosis.py", "training.py"}, set()),
+        ("def f():\n    import math, deadly_triad", {"diagnosis.py", "training.py"}, set()),
+        ("%time no_python()", {"diagnosis.py", "training.py"}, set()),
         ("from deadly_triad.adapters import from_function", {"diagnosis.py", "training.py"}, set()),
         ("x = table('kernel_study.npz')", {"kernel_study.npz", "kernel_study.json"}, {"kernel_training.csv", "stability.py"}),
         ("all = folder.glob('*.csv')", {"kernel_study.npz", "bench.json"}, {"stability.py"}),
@@ -231,6 +233,34 @@ def test_what_a_notebook_computes_with_is_found(code, among, not_among):
     found = {path.name for path in execution.computed_with(ROOT, code)}
     assert among | {execution.LOCK} <= found
     assert not not_among & found
+
+
+def test_a_code_that_comes_back_is_run_again_if_something_has_changed_meanwhile(tmp_path, book):
+    runs = tmp_path / "runs"
+    cell = f"open({str(runs)!r}, 'a').write('x')  # reads new.csv"
+    folder = book(tmp_path / "book", cell)
+    assert execution.execute(folder, 1) == []
+    book(folder, "x = 1  # reads new.csv")
+    results = folder / "experiments" / "results"
+    results.mkdir()
+    (results / "new.csv").write_text("1")
+    assert execution.execute(folder, 1) == []
+    book(folder, cell)
+    assert execution.execute(folder, 1) == []
+    assert runs.read_text() == "xx"
+
+
+def test_a_cell_that_is_no_python_is_told_of_in_its_own_words(tmp_path, book):
+    (failure,) = execution.execute(book(tmp_path / "book", "x = = 1"), 1)
+    assert "SyntaxError" in failure
+    assert "01_one.ipynb" in failure
+
+
+def test_a_mark_that_was_cut_off_is_written_anew(tmp_path, book):
+    folder = book(tmp_path / "book", "x = 1")
+    assert execution.execute(folder, 1) == []
+    (folder / "_build" / ".jupyter_cache.made-with.json").write_text('{"half')
+    assert execution.execute(folder, 1) == []
 
 
 def test_a_word_on_stderr_fails_and_is_shown(tmp_path, book):
