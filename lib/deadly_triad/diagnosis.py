@@ -344,7 +344,10 @@ class Diagnosis:
         return float(np.log(max(1.0, spectral_radius(refresh)))) / hold
 
     def _share(self, other_K: Float[np.ndarray, "n n"], other: Float[np.ndarray, "n n"]) -> float:
-        """The largest share t for which nothing grows in t M + (1 - t) other; NaN if something does at 0."""
+        """The share t up to which nothing grows in t M + (1 - t) other; NaN if something does at 0.
+
+        It is found by bisection, as if growth only rose with t.
+        """
 
         def quiet(t: float) -> bool:
             K, M = (t * here + (1 - t) * there for here, there in ((self.coupling.kernel, other_K), (self.matrix, other)))

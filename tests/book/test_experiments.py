@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import deadly_triad_book
 import jax
 import numpy as np
 import pandas as pd
@@ -30,6 +31,10 @@ def load(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_chapters_in_a_checkout_read_its_results():
+    assert deadly_triad_book.RESULTS == RESULTS
 
 
 def test_nothing_but_scripts_protocols_and_results_is_kept(root):

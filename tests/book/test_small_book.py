@@ -16,7 +16,7 @@ A first paragraph, which tells what it is about.
 .. prf:theorem:: The name of it
    :label: thm-one
 
-   It holds.
+   It holds (`as arXiv:1903.08894 says <https://example.org>`_).
 
 .. prf:lemma::
    :label: lem-two
@@ -24,7 +24,7 @@ A first paragraph, which tells what it is about.
    It helps.
 """,
     "appendices/statements.rst": "Theorems\n========\n\n.. statements::\n",
-    "appendices/terms.yml": "a term; beneath it: chapters/one#one\n",
+    "appendices/terms.yml": "a term; beneath it: chapters/one#one\nat home: chapters/one#one\n",
 }
 OURS = ("formulas", "icons", "identity", "preprints", "repository", "standalone", "statements")
 
@@ -65,7 +65,13 @@ def test_statements_are_listed_and_lead_to_their_place(small):
 
 def test_names_and_terms_are_in_the_index(small):
     places = {link.text: link["href"] for link in read(small / "genindex.html").select("table.indextable a")}
-    assert places == {"beneath it": "chapters/one.html#one", "The name of it": "chapters/one.html#thm-one"}
+    assert places == {
+        "at home": "chapters/one.html#one",
+        "beneath it": "chapters/one.html#one",
+        "The name of it": "chapters/one.html#thm-one",
+    }
+    # The main ones are those that a search shows first.
+    assert [name.text for name in read(small / "genindex.html").select("table.indextable a strong")] == ["at home"]
 
 
 def test_a_chapter_has_its_strip_and_every_page_its_description(small):
@@ -77,6 +83,9 @@ def test_a_chapter_has_its_strip_and_every_page_its_description(small):
 
 def test_a_preprint_is_linked(small):
     assert [link["href"] for link in read(small / "index.html").select('article a[href*="arxiv"]')] == ["https://arxiv.org/abs/1903.08894"]
+    (linked,) = read(small / "chapters" / "one.html").select('article a[href="https://example.org"]')
+    assert "arXiv:1903.08894" in linked.text
+    assert not linked.select("a")
 
 
 def test_of_the_icons_only_those_are_kept_that_are_shown(small):

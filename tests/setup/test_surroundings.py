@@ -346,7 +346,7 @@ def test_a_wheel_of_the_package_works_with_what_it_declares_and_no_more(tmp_path
     code = (
         f"import sys; sys.path[:0] = [{str(target)!r}, {str(declared)!r}]\n"
         + "\n".join(examples)
-        + "\nimport deadly_triad\nprint(deadly_triad.__file__)"
+        + "\nimport deadly_triad, deadly_triad_book\nassert list(deadly_triad_book.RESULTS.glob('*.csv'))\nprint(deadly_triad.__file__)"
     )
     alone = {"PATH": os.environ["PATH"], "JAX_PLATFORMS": "cpu"}
     # Neither the environment's packages nor the checkout's.
