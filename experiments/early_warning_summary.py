@@ -62,7 +62,7 @@ def strata(runs: list[Series]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def curve(cells: Iterable[list[Series]], k: int) -> np.ndarray:
-    """Share of positives above a threshold by share of negatives above it, averaged over cells and times as comparisons are: shape of `RATES`.
+    """Share of positives above a threshold by share of negatives above it, averaged as comparisons are: shape of `RATES`.
 
     The area under it is the AUC of `areas`.
     """
