@@ -207,7 +207,7 @@ def test_networks_are_drawn_as_pytorch_does():
 
 
 def test_the_chase_runs_away_though_its_first_kernel_held_fixed_would_not():
-    """What chapter 07 says under the figure, of the network that it shows first."""
+    """What the chapter on the kernel says under the figure, of the network that it shows first."""
     ((layers),) = call("network", [["draw", 0, [1, 32, 2]]])
     network, here, there = {"layers": layers, "activation": "relu", "scale": 1}, [1 / 3, 1], [1, 1]
     across, own = call("network", [["kernel", network, here, there], ["kernel", network, here, here]])
