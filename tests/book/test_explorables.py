@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from deadly_triad import linear_td as td
-from deadly_triad.cures import emphatic_td, tdc_ratio
+from deadly_triad.cures import covariance, emphatic_td, frozen_target_update, inner_steps_matrix, tdc_ratio
 from deadly_triad.examples import baird, baird_boundary, chain, w_to_2w
 from deadly_triad.kernel_updates import Coupling, kernel_modulus
 from deadly_triad.linear_q import LinearQ, expected_sarsa
@@ -128,6 +128,54 @@ def test_the_three_bars_are_those_of_the_package(problem):
         assert found[1] >= found[2] - 1e-9
         below += np.array(found) < 1
     assert 0 < below[0] < below[2] < len(settings)  # the grid meets both answers, and the gap between the bars
+
+
+def waiting(example, discount) -> td.LinearTD:
+    """The examples of the target that waits, without rewards."""
+    if example == "Baird":
+        return baird(discount).off_policy
+    pair = w_to_2w(discount).off_policy
+    return pair if example == "w → 2w" else replace(pair, features=np.array([[1.0], [-2.0]]), weighting=np.array([0.95, 0.05]))
+
+
+WAITING = list(product(("Baird", "w → 2w", "w → −2w"), (0.5, 0.9, 0.95, 0.999), (0.02, 0.1, 0.5)))
+
+
+def test_a_target_that_waits_has_the_factors_of_the_package():
+    settings = [{"example": example, "discount": discount, "step": step} for example, discount, step in WAITING]
+    every, seen = call("target", [["factors", setting, 300] for setting in settings]), set()
+    told = call("target", [["settling", found] for found in every])
+    for (example, discount, step), found, words in zip(WAITING, every, told, strict=True):
+        system = waiting(example, discount)
+        for n in (1, 2, 9, 30, 300):
+            S = inner_steps_matrix(system, step, n)
+            assert found[n - 1] == pytest.approx(analyse_stability(S @ system.A).error_factor(1.0), rel=1e-6), (example, discount, step, n)
+            assert frozen_target_update(system, step, n) == pytest.approx(np.eye(len(S)) - S @ system.A)
+        good = [n for n, factor in enumerate(found, start=1) if factor < 1]
+        known = {"all": range(1, 301), "none": [], **{("from", n): range(n, 301) for n in range(2, 301)}}
+        known |= {("up to", n): range(1, n + 1) for n in range(1, 300)}
+        assert words == "some" or list(known[words if isinstance(words, str) else tuple(words)]) == good
+        seen.add(words if isinstance(words, str) else words[0])
+    assert seen >= {"all", "none", "from", "up to"}  # the grid meets every answer
+    assert call("target", [["settling", [0.5, 2, 0.5]], ["settling", [2, 0.5, 2]]]) == ["some", "some"]
+
+
+@pytest.mark.parametrize("example", ["Baird", "w → 2w", "w → −2w"])
+@pytest.mark.parametrize("n", [1, 7, 30])
+def test_a_target_that_waits_runs_as_the_updates_of_the_package_do(example, n):
+    system, step, seen = waiting(example, 0.95), 0.1, []
+    (found,) = call("target", [["run", {"example": example, "discount": 0.95, "step": step, "n": n}, 90]])
+    places = [0, -1]  # an upper state, and the lower one
+    start = np.array(found[0][:2])[[0] * 6 + [1]] if example == "Baird" else np.array(found[0][:2])
+    theta = frozen = np.linalg.lstsq(system.features, start, rcond=None)[0]
+    C = covariance(system)
+    for k in range(91):
+        frozen = theta if k % n == 0 else frozen
+        target = system.discount * system.transitions @ system.features @ frozen
+        assert np.ptp(target) == pytest.approx(0, abs=1e-9)  # all states have one target
+        seen.append([*(system.features @ theta)[places], target[0]])
+        theta = theta + step * (system.b + (C - system.A) @ frozen - C @ theta)
+    np.testing.assert_allclose(found, seen, rtol=1e-9, atol=1e-9)
 
 
 EIGENVALUES = [(0.5, 1.0), (2.0, 0.0), (0.0, 1.0), (-0.3, 0.4), (0.0, 0.0), (3.0, -2.0)]
