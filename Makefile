@@ -12,7 +12,7 @@ BOOK := $(BUILD)/.book
 READY := $(BUILD)/.ready
 SERVE := $(BUILD)/serve
 
-PACKAGE := $(shell find lib -name '*.py' -o -name '*.html' -o -name '*.mjs' -o -name 'py.typed')
+PACKAGE := $(shell find lib -name '*.py' -o -name '*.html' -o -name '*.js' -o -name '*.mjs' -o -name 'py.typed')
 MEASURED := $(wildcard benchmarks/results/*.* experiments/results/*.*)
 CONTENT := $(wildcard *.md appendices/*.md appendices/*.yml chapters/*.ipynb) _config.yml _toc.yml references.bib $(shell find _static -type f)
 WORKERS ?= 2

@@ -21,10 +21,3 @@
     document.fonts.ready.then(() => boxes.forEach(look)); // a font that comes late changes what is inside a box, not the box
   });
 })();
-
-// A formula stands in a page twice, once to be seen and once to be read aloud; what the search shows of a page has it once.
-document.addEventListener("DOMContentLoaded", () => {
-  if (typeof Search === "undefined" || !Search.htmlToText) return;
-  const toText = Search.htmlToText;
-  Search.htmlToText = (html, anchor) => toText(html.replace(/<span class="katex-mathml">.*?<\/math><\/span>/gs, ""), anchor);
-});

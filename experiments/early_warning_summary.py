@@ -1,10 +1,10 @@
 r"""The table of the experiment on early warning, from the files of its runs: what the chapter reads; `early_warning.md` says what and why.
 
-python experiments/early_warning_summary.py            into results/early_warning.csv, early_warning_runs.csv and early_warning.json
+python experiments/early_warning_summary.py            into results/early_warning{,_roc,_runs}.csv and early_warning.json
 """
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from runner import Place, read_results
 RESULTS = Path(__file__).parent / "results"
 AHEAD, DRIFT, LEAD = 1000, 5, 100
 REPLICATES, LEVEL, SEED = 2000, 0.95, 0
+RATES = np.linspace(0, 1, 41)
 CALIBRATE, REPORT = early_warning.SEEDS
 FALSE_ALARMS = 0.1
 CANDIDATES = (
@@ -46,6 +47,32 @@ def series(name: str, result: dict[str, Any]) -> Series:
     columns = np.stack([log[key] for key in CANDIDATES], axis=1) if n else np.empty((0, len(CANDIDATES)))
     task, data, *_ = name.split("/")
     return Series(f"{task}/{data}", result["settings"]["seed"], result["outcome"]["passed_at"], columns)
+
+
+def strata(runs: list[Series]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Records of one cell at one time, those before a passage and those of quiet runs, each of shape (records, candidates)."""
+    for k in range(early_warning.N_UPDATES // early_warning.EVERY):
+        t = (k + 1) * early_warning.EVERY
+        there = [run for run in runs if len(run.columns) > k]
+        positive = [run.columns[k] for run in there if run.passed is not None and t < run.passed <= t + AHEAD]
+        rest = [run for run in there if run.passed is None or run.passed > t + AHEAD]
+        negative = [run.columns[k] for run in rest if t + AHEAD <= early_warning.N_UPDATES]
+        if positive and negative:
+            yield np.array(positive), np.array(negative)
+
+
+def curve(cells: Iterable[list[Series]], k: int) -> np.ndarray:
+    """Share of positives above a threshold by share of negatives above it, averaged as comparisons are: shape of `RATES`.
+
+    The area under it is the AUC of `areas`.
+    """
+    total, weight = np.zeros(len(RATES)), 0
+    for positive, negative in (stratum for cell in cells for stratum in strata(cell)):
+        limits = np.unique(np.concatenate([positive[:, k], negative[:, k]]))[::-1]
+        hits, false = (np.array([0.0, *((rows[:, k] >= limit).mean() for limit in limits)]) for rows in (positive, negative))
+        total += len(positive) * len(negative) * np.interp(RATES, false, hits)  # where it jumps, the upper end
+        weight += len(positive) * len(negative)
+    return total / weight if weight else np.full(len(RATES), np.nan)
 
 
 def wins(runs: list[Series]) -> tuple[np.ndarray, np.ndarray]:
@@ -165,6 +192,9 @@ def main() -> None:
     runs = [series(name, result) for name, result in sorted(results.items())]
     tables = pd.concat([table(runs, data) for data in ("", *early_warning.DATA)])
     tables.round(4).to_csv(RESULTS / "early_warning.csv", index=False)
+    by_cell = [[run for run in runs if run.cell == cell] for cell in sorted({run.cell for run in runs})]
+    curves = {name: curve(by_cell, k) for k, name in enumerate(CANDIDATES)}
+    pd.DataFrame({"false": RATES, **curves}).round(4).to_csv(RESULTS / "early_warning_roc.csv", index=False)
     pd.DataFrame(
         [
             {"task": r["settings"]["task"], **{k: r["settings"][k] for k in ("data", "learner", "target", "activation", "seed")}}

@@ -15,7 +15,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import nbformat
@@ -106,7 +106,18 @@ def fingerprint(root: Path, code: str) -> str:
     return found.hexdigest()
 
 
-def fresh_cache(root: Path) -> JupyterCacheAbstract:
+@contextlib.contextmanager
+def cache_in(folder: Path | str) -> Iterator[JupyterCacheAbstract]:
+    """The cache in a folder; its database is closed at the end, which it doesn't see to itself."""
+    cache = get_cache(folder)
+    try:
+        yield cache
+    finally:
+        cache.db.dispose()
+
+
+@contextlib.contextmanager
+def fresh_cache(root: Path) -> Iterator[JupyterCacheAbstract]:
     """The cache of outputs, without those that were computed with other modules, another environment or other results.
 
     Beside the cache stands what each code in it was computed with, also a code that no notebook has any more: it may come back.
@@ -118,15 +129,15 @@ def fresh_cache(root: Path) -> JupyterCacheAbstract:
     except (FileNotFoundError, json.JSONDecodeError):  # none yet, or cut off while it was written
         made_with = {}
         shutil.rmtree(folder, ignore_errors=True)
-    cache = get_cache(folder)
-    for notebook in map(read_source, pages(root)):
-        code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-        name, now = hashlib.sha256(code.encode()).hexdigest(), fingerprint(root, code)
-        if made_with.get(name) != now and is_cached(cache, notebook):
-            cache.remove_cache(cache.match_cache_notebook(notebook).pk)
-        made_with[name] = now
-    marks.write_text(json.dumps(made_with, indent=1), encoding="utf-8")
-    return cache
+    with cache_in(folder) as cache:
+        for notebook in map(read_source, pages(root)):
+            code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+            name, now = hashlib.sha256(code.encode()).hexdigest(), fingerprint(root, code)
+            if made_with.get(name) != now and is_cached(cache, notebook):
+                cache.remove_cache(cache.match_cache_notebook(notebook).pk)
+            made_with[name] = now
+        marks.write_text(json.dumps(made_with, indent=1), encoding="utf-8")
+        yield cache
 
 
 def with_outputs(source: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -200,9 +211,9 @@ def execute(root: Path, workers: int, sources: Iterable[Path] | None = None) -> 
     Returns:
         What failed, a text each; empty if everything is in the cache now.
     """
-    cache, todo = fresh_cache(root), {}
+    todo = {}
     # Not under _build: nbmake takes everything there for Jupyter Book's own copies and leaves it alone.
-    with tempfile.TemporaryDirectory() as temporary:
+    with fresh_cache(root) as cache, tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary).resolve()
         for path in pages(root) if sources is None else sources:
             notebook = read_source(path)

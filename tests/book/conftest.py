@@ -13,9 +13,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from deadly_triad_book.execution import cache_in, read_source
 from deadly_triad_book.execution import pages as contents
-from deadly_triad_book.execution import read_source
-from jupyter_cache import get_cache
 from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,8 +48,8 @@ class Source:
         """The same notebook with the outputs of the last build, out of Jupyter Book's own cache."""
         if not self.code:
             return self.notebook
-        _, executed = get_cache(ROOT / "_build" / ".jupyter_cache").merge_match_into_notebook(self.notebook)
-        return executed
+        with cache_in(ROOT / "_build" / ".jupyter_cache") as cache:
+            return cache.merge_match_into_notebook(self.notebook)[1]
 
 
 CHAPTERS = [Source(path) for path in sorted((ROOT / "chapters").glob("*.ipynb"))]

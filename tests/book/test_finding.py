@@ -85,6 +85,18 @@ def test_the_index_has_every_term(root, html):
         assert f"{name}.html#{anchor}" in places, term
 
 
+def test_parts_are_numbered_and_the_chapters_speak_of_those_that_there_are(root, pages, html):
+    captions = [part["caption"] for part in yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))["parts"]]
+    numbers = [match[1] for caption in captions if (match := re.match(r"Part ([IVX]+)\. \S", caption))]
+    assert numbers == ["I", "II", "III", "IV", "V"]
+    assert captions[len(numbers) :] == ["Appendices"]
+    spoken = {number for page in pages for cell in page.prose for number in re.findall(r"\bParts? ([IVX]+)\b", cell.source)}
+    assert spoken
+    assert spoken <= set(numbers)
+    shown = BeautifulSoup((html / "intro.html").read_text(encoding="utf-8"), "html.parser").select("nav.bd-docs-nav p.caption")
+    assert [caption.get_text().strip() for caption in shown] == captions
+
+
 def test_it_is_an_extension():
     done = []
     app = SimpleNamespace(

@@ -90,6 +90,20 @@ def test_figures_have_words(source):
     assert not faults, "\n".join([source.name, *faults])
 
 
+def test_names_survive_a_renumbering(pages):
+    """Figures and glued numbers are named by a word of their page, each page by its own, so that a new chapter renames none of them."""
+    owners: dict[str, set[str]] = {}
+    for page in pages:
+        names = re.findall(r"glue\(\s*\"([^\"]+)\"", "\n".join(cell.source for cell in page.code))
+        names += [cell.metadata.get("mystnb", {}).get("figure", {}).get("name", "").removeprefix("fig-") for cell in page.code]
+        for word in {name.split("-")[0] for name in names if name}:
+            assert word in re.sub(r"\d", "", page.path.stem), (
+                f"{page.name}: the names {word}-… do not begin with a word of the page's own name"
+            )
+            owners.setdefault(word, set()).add(page.name)
+    assert not {word: found for word, found in owners.items() if len(found) > 1}
+
+
 def test_figure_names_are_unique(pages):
     names = Counter(cell.metadata.get("mystnb", {}).get("figure", {}).get("name") for page in pages for cell in page.code)
     assert not [name for name, count in names.items() if name and count > 1]
@@ -247,22 +261,48 @@ def marked_labels(tests: Path) -> set[str]:
 # --- every file of the repository --------------------------------------------------------------------------------------
 
 
-def test_no_file_names_a_machine(root):
-    """Neither the place of a checkout nor the host that packages came from: both are true on one machine only."""
+def lines_of_all_files(root: Path) -> list[tuple[str, str]]:
+    """Each line of the repository behind the place where it stands, without this file."""
     listing = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=root, capture_output=True, text=True, check=False
     )
     if listing.returncode:
         pytest.skip("not a git checkout")
+    paths = [(name, root / name) for name in listing.stdout.splitlines()]
+    return [
+        (f"{name}:{number}", line)
+        for name, path in paths
+        if path.is_file() and path != Path(__file__).resolve()
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="ignore").splitlines(), start=1)
+    ]
+
+
+def test_no_file_names_a_machine(root):
+    """Neither the place of a checkout nor the host that packages came from: both are true on one machine only."""
     machine = re.compile(
         rf"{re.escape(str(root))}|(?<![\w./-])/(?:home|Users|root|work|workspace)/|pythonhosted|registry\.npmjs|(?<!emit-)index-url"
     )
-    faults = []
-    for name in listing.stdout.splitlines():
-        path = root / name
-        if path.is_file() and path != Path(__file__).resolve():
-            lines = path.read_text(encoding="utf-8", errors="ignore").splitlines()
-            faults += [f"{name}:{number}: {line.strip()[:120]}" for number, line in enumerate(lines, start=1) if machine.search(line)]
+    faults = [f"{place}: {line.strip()[:120]}" for place, line in lines_of_all_files(root) if machine.search(line)]
+    assert not faults, "\n".join(faults)
+
+
+def test_no_chapter_is_called_by_its_number(root):
+    """Numbers shift when a chapter is added. The sources say {doc}, a label or a name; books that are cited have chapters with numbers."""
+    number = re.compile(r"\bchapters? \d", re.IGNORECASE)
+    faults = [f"{place}: {line.strip()[:120]}" for place, line in lines_of_all_files(root) if number.search(line) and "{cite" not in line]
+    assert not faults, "\n".join(faults)
+
+
+def test_files_that_are_named_exist(root, chapters):
+    """`chapters/03_x`, and a name of two digits and words in a role: in whatever file, also in those that no build reads."""
+    names = {chapter.path.stem for chapter in chapters}
+    named = re.compile(r"\{doc\}`(?:[^`<]*<)?/?(?:chapters/)?(\d\d_\w+)|\bchapters/(\d\d_\w+)")
+    faults = [
+        f"{place}: {one or other}"
+        for place, line in lines_of_all_files(root)
+        for one, other in named.findall(line)
+        if (one or other) not in names and not place.startswith(("tests/setup/", "tests/book/test_standalone"))
+    ]
     assert not faults, "\n".join(faults)
 
 

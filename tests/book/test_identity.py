@@ -39,11 +39,3 @@ def test_pages_are_called_by_their_names_once(toc, html):
         assert len(set(parts)) == len(parts), soup.title
         if page == "intro" or page.startswith("chapters/"):
             assert 40 <= len(soup.select_one("meta[name=description]")["content"]) <= 165
-
-
-def test_preprints_are_linked(root, html):
-    numbers = set(re.findall(r"arXiv:(\d{4}\.\d{4,5})", (root / "references.bib").read_text(encoding="utf-8")))
-    page = BeautifulSoup((html / "appendices" / "bibliography.html").read_text(encoding="utf-8"), "html.parser")
-    links = {link.get_text(): link["href"] for link in page.select("article a[href^='https://arxiv.org']")}
-    assert numbers
-    assert links == {f"arXiv:{number}": f"https://arxiv.org/abs/{number}" for number in numbers}

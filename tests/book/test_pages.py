@@ -170,6 +170,30 @@ def test_page_does_not_scroll_sideways(page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_boxes_are_quiet_and_told_apart(page):
+    """No tint, no shadow, no sign; a statement has another rule than an exercise, and what is folded says so by a button."""
+    boxes = (
+        page.locator(TEXT)
+        .locator(".admonition")
+        .evaluate_all(
+            """boxes => boxes.map(box => {
+            const style = getComputedStyle(box), title = box.querySelector(":scope > .admonition-title");
+            const sign = title ? getComputedStyle(title, "::after").content : "none";
+            return [box.className, style.borderLeftStyle, style.backgroundColor, style.boxShadow, sign];
+        })"""
+        )
+    )
+    assert not [box for box in boxes if box[2:] != ["rgba(0, 0, 0, 0)", "none", "none"]]
+    rules = {
+        kind: {rule for name, rule, *_ in boxes if kind in name.split()} for kind in ("theorem", "proposition", "exercise", "solution")
+    }
+    assert not (rules["theorem"] | rules["proposition"]) & (rules["exercise"] | rules["solution"])
+    assert rules["solution"] <= {"none"}
+    folded = page.locator(TEXT).locator(".solution > .admonition-title")
+    assert all(text.strip() == "Solution" for text in folded.all_inner_texts())
+    assert folded.locator("button[aria-expanded]").count() == folded.count()
+
+
 def choose(page: Page, scheme: str) -> None:
     """Ask for a colour scheme as the reader's system does, and wait until the theme has followed."""
     page.emulate_media(color_scheme=scheme)

@@ -7,7 +7,17 @@ import pytest
 from bs4 import BeautifulSoup
 
 PAGES = {
-    "index.rst": "Book\n====\n\nWhat it is about, by arXiv:1903.08894.\n\n.. toctree::\n\n   chapters/one\n   appendices/statements\n",
+    "index.rst": """Book
+====
+
+What it is about, by :cite:t:`one`.
+
+.. toctree::
+
+   chapters/one
+   appendices/statements
+   appendices/bibliography
+""",
     "chapters/one.rst": """One
 ===
 
@@ -16,7 +26,7 @@ A first paragraph, which tells what it is about.
 .. prf:theorem:: The name of it
    :label: thm-one
 
-   It holds (`as arXiv:1903.08894 says <https://example.org>`_).
+   It holds.
 
 .. prf:lemma::
    :label: lem-two
@@ -24,9 +34,19 @@ A first paragraph, which tells what it is about.
    It helps.
 """,
     "appendices/statements.rst": "Theorems\n========\n\n.. statements::\n",
+    "appendices/bibliography.rst": "Bibliography\n============\n\n.. bibliography::\n",
+    "references.bib": """@misc{one,
+  author = {One, A.},
+  title = {First},
+  year = {2019},
+  eprint = {1903.08894},
+  doi = {10.1000/1},
+  url = {https://www.example.org/long/address.pdf},
+}
+""",
     "appendices/terms.yml": "a term; beneath it: chapters/one#one\nat home: chapters/one#one\n",
 }
-OURS = ("formulas", "icons", "identity", "preprints", "repository", "standalone", "statements")
+OURS = ("formulas", "icons", "identity", "references", "repository", "search", "standalone", "statements")
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +56,22 @@ def small(tmp_path_factory):
     for name, text in PAGES.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-    extensions = ["myst_nb", "sphinx_proof", "sphinx_book_theme", *(f"deadly_triad_book.pages.{name}" for name in OURS)]
-    settings = [f"extensions={','.join(extensions)}", "html_theme=sphinx_book_theme", "numfig=1", "project=Book"]
-    command = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        "-q",
-        "-W",
-        "-C",
-        *(part for one in settings for part in ("-D", one)),
-        folder,
-        folder / "html",
+    extensions = [
+        "myst_nb",
+        "sphinx_proof",
+        "sphinxcontrib.bibtex",
+        "sphinx_book_theme",
+        *(f"deadly_triad_book.pages.{name}" for name in OURS),
     ]
+    settings = {
+        "extensions": extensions,
+        "html_theme": "sphinx_book_theme",
+        "numfig": True,
+        "project": "Book",
+        "bibtex_bibfiles": ["references.bib"],
+    }
+    (folder / "conf.py").write_text("".join(f"{name} = {value!r}\n" for name, value in settings.items()), encoding="utf-8")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", folder, folder / "html"]
     subprocess.run(command, check=True)
     return folder / "html"
 
@@ -81,11 +104,17 @@ def test_a_chapter_has_its_strip_and_every_page_its_description(small):
     assert chapter.find("meta", {"name": "description"})["content"] == "A first paragraph, which tells what it is about."
 
 
-def test_a_preprint_is_linked(small):
-    assert [link["href"] for link in read(small / "index.html").select('article a[href*="arxiv"]')] == ["https://arxiv.org/abs/1903.08894"]
-    (linked,) = read(small / "chapters" / "one.html").select('article a[href="https://example.org"]')
-    assert "arXiv:1903.08894" in linked.text
-    assert not linked.select("a")
+def test_a_work_is_linked_by_its_doi_its_number_and_its_address(small):
+    links = read(small / "appendices" / "bibliography.html").select("article .citation a[href^=http]")
+    assert {link.text: link["href"] for link in links} == {
+        "www.example.org": "https://www.example.org/long/address.pdf",
+        "arXiv:1903.08894": "https://arxiv.org/abs/1903.08894",
+        "doi:10.1000/1": "https://doi.org/10.1000/1",
+    }
+
+
+def test_the_search_is_asked_in_our_way(small):
+    assert "Scorer.score" in (small / "_static" / "language_data.js").read_text(encoding="utf-8")
 
 
 def test_of_the_icons_only_those_are_kept_that_are_shown(small):

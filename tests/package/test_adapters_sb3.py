@@ -195,6 +195,51 @@ def test_state_dicts_of_others_are_read():
         torch_layers(net.state_dict())
 
 
+class LikeCleanRL(torch.nn.Module):
+    """A critic with the names of CleanRL's."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = torch.nn.Linear(4, 8), torch.nn.Linear(8, 8), torch.nn.Linear(8, 1)
+
+    def forward(self, x, a):
+        h = torch.relu(self.fc1(torch.cat([x, a], 1)))
+        return self.fc3(torch.relu(self.fc2(h)))
+
+
+class LikeD3rlpy(torch.nn.Module):
+    """A critic with the names of d3rlpy's: an encoder, and a layer behind it."""
+
+    def __init__(self, *between):
+        super().__init__()
+        layers = torch.nn.Linear(4, 8), torch.nn.ReLU(), *between, torch.nn.Linear(8, 8), torch.nn.ReLU()
+        self._encoder = torch.nn.ModuleDict({"_layers": torch.nn.Sequential(*layers)})
+        self._fc = torch.nn.Linear(8, 1)
+
+    def forward(self, x, a):
+        return self._fc(self._encoder["_layers"](torch.cat([x, a], 1)))
+
+
+@pytest.mark.parametrize("make", [LikeCleanRL, LikeD3rlpy])
+def test_a_checkpoint_of_another_library_is_diagnosed(tmp_path, make):
+    torch.manual_seed(0)
+    critic, other = make(), make()
+    torch.save((other.state_dict(), critic.state_dict()), tmp_path / "saved")
+    layers = torch_layers(torch.load(tmp_path / "saved", weights_only=True)[1])
+    x, a, x2, a2 = (torch.randn(16, k) for k in (3, 1, 3, 1))
+    pairs, after = (np.concatenate(part, axis=1) for part in ((x, a), (x2, a2)))
+    found = diagnose(value_network("relu"), layers, pairs, after, discount=0.99, step_size=1e-3, rewards=np.ones(16))
+    assert found.numbers["largest_value"] == pytest.approx(float(critic(x, a).detach().abs().max()), rel=1e-5)
+
+
+def test_what_a_state_dict_does_not_show_is_refused():
+    with pytest.raises(ValueError, match="must be those of linear layers one after another"):
+        torch_layers(LikeD3rlpy(torch.nn.LayerNorm(8)).state_dict())
+    with pytest.raises(ValueError, match="must be those of linear layers one after another"):
+        torch_layers(torch.nn.ModuleList([LikeD3rlpy(), LikeD3rlpy()]).state_dict())
+    assert len(torch_layers(torch.nn.ModuleList([LikeD3rlpy(), LikeD3rlpy()]).state_dict(), "1.")) == 3
+
+
 def test_agents_of_other_kinds_are_refused():
     for wrong, message in (
         (sb3.PPO("MlpPolicy", "CartPole-v1", device="cpu"), "agent must have a replay buffer"),

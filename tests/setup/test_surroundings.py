@@ -267,7 +267,8 @@ def test_a_word_on_stderr_fails_and_is_shown(tmp_path, book):
     folder = book(tmp_path, "import sys\nprint('a hint', file=sys.stderr)")
     (failure,) = execution.execute(folder, 1)
     assert "'import sys' wrote to stderr:\na hint" in failure
-    assert not execution.is_cached(execution.fresh_cache(folder), execution.read_source(folder / "chapters" / "01_one.ipynb"))
+    with execution.fresh_cache(folder) as cache:
+        assert not execution.is_cached(cache, execution.read_source(folder / "chapters" / "01_one.ipynb"))
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 from docutils import nodes  # type: ignore[import-untyped]
-from jupyter_cache import get_cache  # type: ignore[import-untyped]
 
-from deadly_triad_book.execution import read_source
+from deadly_triad_book.execution import cache_in, read_source
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -305,11 +304,12 @@ def convert(
 def _write_all(app: "Sphinx", failure: Exception | None) -> None:
     if failure or app.builder.format != "html":
         return
-    cache, entries = get_cache(app.env.mystnb_config.execution_cache_path), references(app)  # type: ignore[attr-defined]
+    entries = references(app)
     sources = {page: path for page in sorted(app.env.all_docs) if (path := Path(app.env.doc2path(page))).suffix == ".ipynb"}
     files = {f"{Path(page).name}.html": path.name for page, path in sources.items()}
-    for page, path in sources.items():
-        _, executed = cache.merge_match_into_notebook(read_source(path))
+    with cache_in(app.env.mystnb_config.execution_cache_path) as cache:  # type: ignore[attr-defined]
+        notebooks = {page: cache.merge_match_into_notebook(read_source(path))[1] for page, path in sources.items()}
+    for page, executed in notebooks.items():
         made = convert(app, page, executed, files, entries)
         nbformat.validate(made)
         nbformat.write(made, Path(app.outdir) / "_sources" / f"{page}.ipynb")  # type: ignore[no-untyped-call]

@@ -1,5 +1,5 @@
 // The mathematics of Baird's counterexample in the plane of the upper and the lower value, in which a run from equal upper values stays
-// (chapter 04, theorem "Where Baird's counterexample diverges"). Pure functions; a test runs them in node against the Python package.
+// (theorem "Where Baird's counterexample diverges"). Pure functions; a test runs them in node against the Python package.
 
 const UPPER = 6;
 

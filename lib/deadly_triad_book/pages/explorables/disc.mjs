@@ -1,4 +1,4 @@
-// One eigenvalue, one step (chapter 03): the error along its eigenvector is multiplied by 1 - step * lambda. Pure functions of numbers [re, im].
+// One eigenvalue, one step: the error along its eigenvector is multiplied by 1 - step * lambda. Pure functions of numbers [re, im].
 
 /** 1 - step * lambda. */
 export const multiplier = ([re, im], step) => [1 - step * re, -step * im];

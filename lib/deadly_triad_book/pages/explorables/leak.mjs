@@ -1,4 +1,4 @@
-// Two pairs with equal data (chapter 08). Their gradients have the lengths 1 and `length` and the cosine `leak`, so their kernel is
+// Two pairs with equal data. Their gradients have the lengths 1 and `length` and the cosine `leak`, so their kernel is
 // [[1, leak * length], [leak * length, length^2]]. Pure functions; a test runs them in node against the Python package.
 
 export const PROBLEMS = {

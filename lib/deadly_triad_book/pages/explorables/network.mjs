@@ -1,4 +1,4 @@
-// A small network of action values on the line, its gradients and its kernel (chapter 07). Pure functions; a test runs them in node against
+// A small network of action values on the line, its gradients and its kernel. Pure functions; a test runs them in node against
 // the Python package. Layers are { weight: rows of inputs, bias }, as in deadly_triad.networks; actions are 0 (left) and 1 (right).
 
 const ACTIVATIONS = {
