@@ -479,3 +479,29 @@ def test_on_policy_data_stay_safe_with_every_n(rng, size, n):
     assume(d.min() > 1e-6)
     system = LinearTD(np.eye(size), d, P, np.zeros(size), 0.99)
     assert is_definite(key_matrix(d, cures.n_step_td(system, n)))
+
+
+@pytest.mark.states("prop-n-step")
+@given(systems(), st.floats(0, 0.95))
+def test_a_mixture_of_returns_is_td_on_one_more_chain(system, trace):
+    n, gamma_P = len(system.weighting), system.discount * system.transitions
+    mixed = sum(
+        (1 - trace) * trace ** (k - 1) * (np.eye(n) - np.linalg.matrix_power(gamma_P, k)) for k in range(1, 800)
+    )  # what is left weighs 1e-17
+    factor = np.linalg.solve(np.eye(n) - trace * gamma_P, np.eye(n) - gamma_P)
+    np.testing.assert_allclose(mixed, factor, atol=1e-9)
+    smaller = system.discount * (1 - trace) / (1 - system.discount * trace)
+    if smaller > 1e-3:
+        chain = (np.eye(n) - factor) / smaller
+        np.testing.assert_allclose(chain.sum(axis=1), 1, rtol=1e-8)
+        assert chain.min() >= -1e-9
+    if smaller < np.sqrt(system.weighting.min()) * (1 - 1e-6):
+        assert is_definite(system.weighting[:, None] * factor)
+
+
+@pytest.mark.states("prop-n-step")
+def test_a_short_trace_leaves_data_that_are_not_safe():
+    pair = w_to_2w(0.99, 0.1).off_policy
+    step = np.eye(2) - 0.99 * pair.transitions
+    found = [pair.weighting[:, None] * np.linalg.solve(np.eye(2) - trace * 0.99 * pair.transitions, step) for trace in (0.3, 0.999)]
+    assert [is_definite(key) for key in found] == [False, True]
