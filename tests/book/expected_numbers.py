@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from itertools import combinations, pairwise, product
-from math import ceil, cos, exp, log, sin, sqrt
+from math import ceil, cos, exp, floor, log, sin, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -1772,6 +1772,10 @@ EXPECTED: dict[str, Expectation] = {
     "preqn-pendulum-beyond-adam": lambda: pendulum("largest_over_bound", 1, "Adam", "relu"),
     # A = -0.47 and b = 3/2.
     "cures-td-upper": lambda: -150 / 47,
+    "cures-returns-star": lambda: floor(log(15 / 17) / log(0.99)) + 1,
+    "cures-returns-pair": lambda: floor(log(5 / 6) / log(0.99)) + 1,
+    "cures-returns-bound": lambda: floor(log(7) / -2 / log(0.99)) + 1,
+    "cures-returns-harm": lambda: next(n for n in range(2, 99) if 0.9 * (1 - 3 * 0.9**n) + 0.45 * (1 - 0.9**n) > 0),
     "cures-trace-mean": lambda: (1 - 0.99**361) / 0.01,
     # Both averages are of a quantity without a variance; what they have in common is how long a run of solid actions can be.
     "cures-trace-sampled": (trace_average, 0.4),
