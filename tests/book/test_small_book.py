@@ -46,7 +46,7 @@ A first paragraph, which tells what it is about.
 """,
     "appendices/terms.yml": "a term; beneath it: chapters/one#one\nat home: chapters/one#one\n",
 }
-OURS = ("formulas", "icons", "identity", "references", "repository", "search", "standalone", "statements")
+OURS = ("formulas", "icons", "identity", "previews", "references", "repository", "search", "standalone", "statements")
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,18 @@
 """The notebooks that the site offers for download: plain Markdown, numbers filled in, outputs in place."""
 
 import re
+import tomllib
 from types import SimpleNamespace
 
 import nbformat
 import pytest
+from deadly_triad_book.pages.repository import requirement
 from deadly_triad_book.pages.standalone import Writer, assemble, convert, joined, references, setup
 from docutils import nodes
 from docutils.frontend import get_default_settings
 from docutils.utils import new_document
+from IPython.core.inputtransformer2 import TransformerManager
+from packaging.requirements import Requirement
 
 # --- one node at a time ----------------------------------------------------------------------------------------------
 
@@ -151,8 +155,11 @@ def test_cells_stand_where_they_stood_with_what_a_reader_can_see(ran):
     assert "jupyter" not in made.cells[5].metadata
 
 
-@pytest.mark.parametrize("address", ["", "https://example.org/book"])
-def test_a_page_ends_with_the_works_that_it_cites(ran, address):
+@pytest.mark.parametrize("repository", ["", "someone/book"])
+def test_a_page_begins_with_how_to_run_it_and_ends_with_the_works_that_it_cites(ran, repository, monkeypatch):
+    monkeypatch.setenv("GITHUB_REPOSITORY", repository)
+    monkeypatch.setenv("GITHUB_SHA", "1f2e")
+    monkeypatch.delenv("GITHUB_SERVER_URL", raising=False)
     cite = nodes.reference("", "Baird", refuri="bibliography.html#b", internal=True)
     section = nodes.section("", nodes.title("", "Title"), paragraph(cite), nodes.math_block("x", "x", ids=["eq"]), ids=["title"])
     page, bibliography = (new_document("a page", get_default_settings()) for _ in range(2))
@@ -165,15 +172,29 @@ def test_a_page_ends_with_the_works_that_it_cites(ran, address):
         toc_fignumbers={"page": {"displaymath": {"eq": (3, 1)}}},
         toc_secnumbers={"page": {"": (3,)}},
     )
-    app = SimpleNamespace(
-        env=environment, builder=None, config={"html_theme_options": {"repository_url": address} if address else {}, "project": "Book"}
-    )
+    app = SimpleNamespace(env=environment, builder=None, config={"project": "Book"})
     entries = references(app)
     assert entries == {"a": "Work a.", "b": "Work b."}
     assert references(SimpleNamespace(env=SimpleNamespace(all_docs={"page"}))) == {}
     made = convert(app, "page", ran, {}, entries)
     assert joined([made.cells[0].source]) == "# 3. Title\n\nBaird\n\n$$\nx \\tag{3.1}\n$$\n\n## References\n\n- Work b."
-    assert (address or "a clone") in made.cells[1].source
+    assert ("a clone" in made.cells[1].source) == (not repository)
+    installs = [cell.source for cell in made.cells if cell.id == "install"]
+    assert len(installs) == bool(repository)
+    for source in installs:
+        assert made.cells[2].source == source
+        code = TransformerManager().transform_cell(source)
+        needed = Requirement(re.search(r"--quiet .?\"(.*?)\\?\"", code)[1])
+        assert needed.url == "git+https://github.com/someone/book@1f2e"
+        monkeypatch.setattr("builtins.get_ipython", lambda: pytest.fail("it installs where the package is"), raising=False)
+        exec(compile(code, "install", "exec"), {})
+
+
+def test_what_is_installed_is_the_package_with_extras_that_it_has(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = Requirement(requirement({"GITHUB_REPOSITORY": "someone/book"}))
+    assert needed.name == project["name"]
+    assert {"book"} < needed.extras <= set(project["optional-dependencies"])
 
 
 def test_it_is_an_extension():
@@ -205,7 +226,7 @@ def test_a_notebook_that_stands_alone_has_nothing_that_only_sphinx_understands(a
 
 
 def test_a_notebook_that_stands_alone_has_the_chapter_s_code_outputs_figures_and_statements(alone, chapter):
-    code = [cell for cell in alone.cells if cell.cell_type == "code"]
+    code = [cell for cell in alone.cells if cell.cell_type == "code" and cell.id != "install"]
     assert [cell.source for cell in code] == [cell.source for cell in chapter.code]
     for cell, done in zip(code, (cell for cell in chapter.executed.cells if cell.cell_type == "code"), strict=True):
         assert [out for out in done.outputs if "papermill" not in str(list(out.get("data", {})))] == cell.outputs

@@ -5,6 +5,7 @@ number, title and citation; so its document is written again, as plain Markdown,
 takes the place of the source that a page offers for download. It is made by every build and is never committed.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
@@ -15,13 +16,20 @@ import nbformat
 from docutils import nodes  # type: ignore[import-untyped]
 
 from deadly_triad_book.execution import cache_in, read_source
+from deadly_triad_book.pages.repository import requirement
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
 
-INSTALL = """Made from the book *{book}* and executed by its build. To run it you need the book's package:
-{command} (in a notebook on Colab, with a `%` before it). Figures to move are on the book's own pages."""
+ABOUT = "Made from the book *{book}* and executed by its build. Figures to move are on the book's own pages."
+CLONE = " To run it you need the book's package: `pip install .` in a clone of the book."
+INSTALL = """# Elsewhere than in the book's own environment, on Colab for one, this installs its package.
+import importlib.util
+
+if importlib.util.find_spec("deadly_triad_book") is None:
+    %pip install --quiet "{requirement}"
+"""
 BIBLIOGRAPHY = "appendices/bibliography"
 NUMBERED = ("Theorem", "Proposition", "Lemma", "Definition", "Exercise")
 SPECIAL = re.compile(r"([\\`*_\[\]<$])")
@@ -174,6 +182,10 @@ class Writer:
         """A proof: its one box says so in its first word."""
         yield from self.box("", [block for child in node.children for block in self.blocks(child)])
 
+    def block_explorable_why(self, _node: nodes.Element) -> Iterator[str]:
+        """A reason for the state of a figure, which stays on the page."""
+        yield from ()
+
     def block_dropdown_main(self, node: nodes.Element) -> Iterator[str | int]:
         """What the page folds away."""
         title, *rest = node.children
@@ -224,13 +236,14 @@ def quote(text: str) -> str:
     return "\n".join(f"> {line}".rstrip() for line in text.splitlines())
 
 
-def assemble(blocks: Iterable[str | int], executed: nbformat.NotebookNode, before: str) -> nbformat.NotebookNode:
+def assemble(blocks: Iterable[str | int], executed: nbformat.NotebookNode, before: str, install: str = "") -> nbformat.NotebookNode:
     """The notebook: text between code cells, these with their outputs; cells that the page does not show are folded.
 
     Args:
         blocks: of the page, as `Writer` gives them.
         executed: the source with outputs.
-        before: a cell of text that stands first.
+        before: a cell of text that stands below the title.
+        install: code that stands below that; no cell if it is empty.
     """
     metadata = {key: executed.metadata[key] for key in ("kernelspec", "language_info") if key in executed.metadata}
     made = nbformat.v4.new_notebook(metadata=metadata)  # type: ignore[no-untyped-call]
@@ -254,6 +267,8 @@ def assemble(blocks: Iterable[str | int], executed: nbformat.NotebookNode, befor
     close()
     made.cells += [plain_cell(cell) for _, cell in cells]
     made.cells.insert(1, nbformat.v4.new_markdown_cell(before, id="about"))  # type: ignore[no-untyped-call]
+    if install:
+        made.cells.insert(2, nbformat.v4.new_code_cell(install, id="install"))  # type: ignore[no-untyped-call]
     return made
 
 
@@ -288,13 +303,13 @@ def convert(
         others: the files of the other pages' notebooks, by their names in the HTML.
         entries: the bibliography.
     """
-    address = app.config["html_theme_options"].get("repository_url")
-    command = f"`pip install git+{address}`" if address else "`pip install .` in a clone of the book"
+    needed = requirement(os.environ)
+    about = ABOUT.format(book=app.config["project"]) + ("" if needed else CLONE)
     writer = Writer(Numbers(app.env, page), lambda name: others.get(Path(name).name))
     blocks = list(writer.blocks(app.env.get_and_resolve_doctree(page, app.builder)))
     if writer.cited:
         blocks += ["## References", "\n".join(f"- {entries[name]}" for name in sorted(writer.cited, key=entries.__getitem__))]
-    return assemble(blocks, executed, INSTALL.format(book=app.config["project"], command=command))
+    return assemble(blocks, executed, about, INSTALL.format(requirement=needed) if needed else "")
 
 
 def _write_all(app: "Sphinx", failure: Exception | None) -> None:
@@ -309,6 +324,9 @@ def _write_all(app: "Sphinx", failure: Exception | None) -> None:
         made = convert(app, page, executed, files, entries)
         nbformat.validate(made)
         nbformat.write(made, Path(app.outdir) / "_sources" / f"{page}.ipynb")  # type: ignore[no-untyped-call]
+    if sources and requirement(os.environ):  # for Binder, which reads what to install beside the notebooks
+        folder = Path(app.outdir) / "_sources" / Path(next(iter(sources))).parent
+        (folder / "requirements.txt").write_text(f"{requirement(os.environ)}\n", encoding="utf-8")
 
 
 def setup(app: "Sphinx") -> dict[str, Any]:
