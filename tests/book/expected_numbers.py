@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from itertools import combinations, pairwise, product
-from math import ceil, cos, exp, log, sin, sqrt
+from math import ceil, cos, exp, floor, log, sin, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -1455,6 +1455,90 @@ def dqn_passed() -> int:
     return max(min(steps for seed, steps, value in rows if seed == s and value > 100) for s in {seed for seed, _, _ in rows})
 
 
+# --- Early warning: from the files of the runs, by ranks, and with a bootstrap of its own ------------------------------
+
+WARNINGS = STUDIES / "early_warning"
+WATCHED = ("slope", "growth", "growth_own", "step_share", "largest_value", "td_error")
+
+
+@cache
+def watched() -> dict[str, list[tuple[int, float, dict[str, list[float]]]]]:
+    """By task and data: seed, passage (infinite without one), and the log of each run."""
+    cells: dict[str, list[tuple[int, float, dict[str, list[float]]]]] = {}
+    for path in sorted(WARNINGS.glob("*/*/*/*.json")):
+        file = json.loads(path.read_text())
+        log = {name: [np.inf if x is None else x for x in row] for name, row in file["outcome"]["log"].items()}
+        passed = file["outcome"]["passed_at"]
+        run = file["settings"]["seed"], np.inf if passed is None else passed, log
+        cells.setdefault("/".join(path.parts[-4:-2]), []).append(run)
+    return cells
+
+
+@cache
+def duels(name: str, data: str = "") -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each cell and each two of its runs: comparisons won by the first, which passes, and how many there were; times at once."""
+    found = []
+    for cell, runs in watched().items():
+        if not cell.endswith(data):
+            continue
+        times, n = 50.0 * np.arange(1, 61), len(runs)
+        values = np.full((n, 60), np.nan)
+        for row, (_, _, kept) in zip(values, runs, strict=True):
+            row[: len(kept.get(name, []))] = kept.get(name, [])
+        passed = np.array([run[1] for run in runs])[:, None]
+        there = ~np.isnan(values)
+        soon = there & (passed > times) & (passed <= times + 1000)
+        later = there & (passed > times + 1000) & (times <= 2000)
+        meet = soon[:, None] & later[None]
+        with np.errstate(invalid="ignore"):
+            higher = (values[:, None] > values[None]) + 0.5 * (values[:, None] == values[None])
+        found.append(((meet * higher).sum(axis=2), meet.sum(axis=2)))
+    return found
+
+
+def won(name: str, data: str = "", times: list[np.ndarray] | None = None) -> float:
+    """Share of comparisons won, with each run taken so many times."""
+    parts = duels(name, data)
+    times = [np.ones(len(met)) for _, met in parts] if times is None else times
+    return sum(t @ w @ t for t, (w, _) in zip(times, parts, strict=True)) / sum(t @ m @ t for t, (_, m) in zip(times, parts, strict=True))
+
+
+@cache
+def sure_comparisons() -> tuple[int, int]:
+    """Of the eight, those with an interval above 0 and those with one below."""
+    rng, draws = np.random.default_rng(17), []
+    for _ in range(1000):
+        times = [np.bincount(rng.integers(0, len(met), len(met)), minlength=len(met)) for _, met in duels("slope")]
+        draws.append({name: won(name, "", times) for name in WATCHED})
+    better = worse = 0
+    for new, old in product(WATCHED[:4], WATCHED[4:]):
+        low, high = np.quantile([draw[new] - draw[old] for draw in draws], [0.025, 0.975])
+        better, worse = better + (low > 0), worse + (high < 0)
+    return int(better), int(worse)
+
+
+@cache
+def alarms(name: str) -> tuple[int, int, int, int, float]:
+    """Passages announced in time and all, quiet runs with an alarm and all, and the median lead."""
+    leads, false, passages, quiet = [], 0, 0, 0
+    for runs in watched().values():
+        twice = [(seed, passed, [min(pair) for pair in pairwise(log.get(name, []))]) for seed, passed, log in runs]
+        peaks = sorted((max(lows) for seed, passed, lows in twice if seed == 2000 and passed == np.inf), reverse=True)
+        if not peaks:
+            continue
+        limit = peaks[len(peaks) // 10]
+        for seed, passed, lows in twice:
+            if seed != 2001:
+                continue
+            first = next((50 * (k + 2) for k, low in enumerate(lows) if low > limit), None)
+            quiet, passages = quiet + (passed == np.inf), passages + (passed < np.inf)
+            if first is not None and passed == np.inf:
+                false += 1
+            elif first is not None and passed - first >= 100:
+                leads.append(passed - first)
+    return len(leads), passages, false, quiet, statistics.median(leads)
+
+
 EXPECTED: dict[str, Expectation] = {
     "intro-million": lambda: int(np.argmax(two_values(STAR_KERNEL, np.full(2, 1 / 7)) > 1e6)),
     "intro-worst-mended": mended,
@@ -1688,6 +1772,10 @@ EXPECTED: dict[str, Expectation] = {
     "preqn-pendulum-beyond-adam": lambda: pendulum("largest_over_bound", 1, "Adam", "relu"),
     # A = -0.47 and b = 3/2.
     "cures-td-upper": lambda: -150 / 47,
+    "cures-returns-star": lambda: floor(log(15 / 17) / log(0.99)) + 1,
+    "cures-returns-pair": lambda: floor(log(5 / 6) / log(0.99)) + 1,
+    "cures-returns-bound": lambda: floor(log(7) / -2 / log(0.99)) + 1,
+    "cures-returns-harm": lambda: next(n for n in range(2, 99) if 0.9 * (1 - 3 * 0.9**n) + 0.45 * (1 - 0.9**n) > 0),
     "cures-trace-mean": lambda: (1 - 0.99**361) / 0.01,
     # Both averages are of a quantity without a variance; what they have in common is how long a run of solid actions can be.
     "cures-trace-sampled": (trace_average, 0.4),
@@ -1823,6 +1911,22 @@ EXPECTED: dict[str, Expectation] = {
     "diagnose-sb3-without": lambda: dqn_values(1)[0],
     "diagnose-sb3-with": lambda: dqn_values(500)[1],
     "diagnose-sb3-passed": dqn_passed,
+    "diagnose-warn-passed": lambda: sum(run[1] < np.inf for runs in watched().values() for run in runs),
+    # The table that the chapter reads has four digits.
+    "diagnose-warn-slope": (lambda: won("slope"), 1e-4),
+    "diagnose-warn-size": (lambda: won("largest_value"), 1e-4),
+    "diagnose-warn-growth": (lambda: won("growth"), 1e-4),
+    "diagnose-warn-growth-fixed": (lambda: won("growth", "fixed"), 1e-4),
+    "diagnose-warn-size-fixed": (lambda: won("largest_value", "fixed"), 1e-4),
+    "diagnose-warn-better": lambda: sure_comparisons()[0],
+    "diagnose-warn-worse": lambda: sure_comparisons()[1],
+    "diagnose-warn-caught-slope": lambda: alarms("slope")[0],
+    "diagnose-warn-false-slope": lambda: alarms("slope")[2],
+    "diagnose-warn-caught-largest": lambda: alarms("largest_value")[0],
+    "diagnose-warn-false-largest": lambda: alarms("largest_value")[2],
+    "diagnose-warn-passing": lambda: alarms("slope")[1],
+    "diagnose-warn-quiet": lambda: alarms("slope")[3],
+    "diagnose-warn-lead": lambda: alarms("slope")[4],
     "reproducibility-records": lambda: 1 + sum(path.suffix == ".json" for path in STUDIES.iterdir()),
     "reproducibility-dirty": lambda: sum('"dirty": true' in path.read_text() for path in STUDIES.glob("*.json")),
 }

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -14,11 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from deadly_triad import linear_td as td
-from deadly_triad.examples import baird, baird_boundary
+from deadly_triad.cures import covariance, emphatic_td, frozen_target_update, inner_steps_matrix, tdc_ratio
+from deadly_triad.examples import baird, baird_boundary, chain, w_to_2w
+from deadly_triad.fixed_point import Norm
 from deadly_triad.kernel_updates import Coupling, kernel_modulus
+from deadly_triad.linear_q import LinearQ, expected_sarsa
+from deadly_triad.mdp import MDP, deterministic_policy, policy_transitions, stationary_distribution
 from deadly_triad.networks import Dense, action_value_network, dense, init_mlp
 from deadly_triad.ntk import kernel_factors, pull_back
 from deadly_triad.stability import analyse_stability, spectral_radius
+from deadly_triad_book.handover import PREFIX, hand_over
 from deadly_triad_book.pages.explorables import MODULES, joined, names, still
 from deadly_triad_book.pages.formulas import NODE
 from playwright.sync_api import Browser, Page
@@ -125,6 +131,104 @@ def test_the_three_bars_are_those_of_the_package(problem):
     assert 0 < below[0] < below[2] < len(settings)  # the grid meets both answers, and the gap between the bars
 
 
+def waiting(example, discount) -> td.LinearTD:
+    """The examples of the target that waits, without rewards."""
+    if example == "Baird":
+        return baird(discount).off_policy
+    pair = w_to_2w(discount).off_policy
+    return pair if example == "w → 2w" else replace(pair, features=np.array([[1.0], [-2.0]]), weighting=np.array([0.95, 0.05]))
+
+
+WAITING = list(product(("Baird", "w → 2w", "w → −2w"), (0.5, 0.9, 0.95, 0.999), (0.02, 0.1, 0.5)))
+
+
+def test_a_target_that_waits_has_the_factors_of_the_package():
+    settings = [{"example": example, "discount": discount, "step": step} for example, discount, step in WAITING]
+    every, seen = call("target", [["factors", setting, 300] for setting in settings]), set()
+    told = call("target", [["settling", found] for found in every])
+    for (example, discount, step), found, words in zip(WAITING, every, told, strict=True):
+        system = waiting(example, discount)
+        for n in (1, 2, 9, 30, 300):
+            S = inner_steps_matrix(system, step, n)
+            assert found[n - 1] == pytest.approx(analyse_stability(S @ system.A).error_factor(1.0), rel=1e-6), (example, discount, step, n)
+            assert frozen_target_update(system, step, n) == pytest.approx(np.eye(len(S)) - S @ system.A)
+        good = [n for n, factor in enumerate(found, start=1) if factor < 1]
+        known = {"all": range(1, 301), "none": [], **{("from", n): range(n, 301) for n in range(2, 301)}}
+        known |= {("up to", n): range(1, n + 1) for n in range(1, 300)}
+        assert words == "some" or list(known[words if isinstance(words, str) else tuple(words)]) == good
+        seen.add(words if isinstance(words, str) else words[0])
+    assert seen >= {"all", "none", "from", "up to"}  # the grid meets every answer
+    assert call("target", [["settling", [0.5, 2, 0.5]], ["settling", [2, 0.5, 2]]]) == ["some", "some"]
+
+
+@pytest.mark.parametrize("example", ["Baird", "w → 2w", "w → −2w"])
+@pytest.mark.parametrize("n", [1, 7, 30])
+def test_a_target_that_waits_runs_as_the_updates_of_the_package_do(example, n):
+    system, step, seen = waiting(example, 0.95), 0.1, []
+    (found,) = call("target", [["run", {"example": example, "discount": 0.95, "step": step, "n": n}, 90]])
+    places = [0, -1]  # an upper state, and the lower one
+    start = np.array(found[0][:2])[[0] * 6 + [1]] if example == "Baird" else np.array(found[0][:2])
+    theta = frozen = np.linalg.lstsq(system.features, start, rcond=None)[0]
+    C = covariance(system)
+    for k in range(91):
+        frozen = theta if k % n == 0 else frozen
+        target = system.discount * system.transitions @ system.features @ frozen
+        assert np.ptp(target) == pytest.approx(0, abs=1e-9)  # all states have one target
+        seen.append([*(system.features @ theta)[places], target[0]])
+        theta = theta + step * (system.b + (C - system.A) @ frozen - C @ theta)
+    np.testing.assert_allclose(found, seen, rtol=1e-9, atol=1e-9)
+
+
+MAPS = {"shear": [[0.5, 2], [0, 0.5]], "spiral": [[1, -1.2], [0.5, -0.2]], "saddle": [[0.2, 1.2], [0.5, 0.35]]}
+ELLIPSES = list(product((1.0, 1.5, 3.0, 8.0, 15.0), (-90.0, -31.0, 0.0, 12.0, 35.0, 90.0)))
+
+
+def norm_of(ratio, tilt) -> Norm:
+    """The norm whose ball is the ellipse with the half axes of the square roots of ratio and of its inverse."""
+    angle = np.radians(tilt)
+    turned_back = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return Norm(2, scale=np.diag([ratio**-0.5, ratio**0.5]) @ turned_back)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_norm_has_the_modulus_and_the_powers_of_the_package(name):
+    matrix, fits = np.array(MAPS[name]), 0
+    calls = [[what, {"ratio": r, "tilt": t}, MAPS[name], *n] for r, t in ELLIPSES for what, n in NORM_CALLS]
+    answers = iter(call("norm", calls))
+    for ellipse in ELLIPSES:
+        modulus, sizes, around = next(answers), next(answers), next(answers)
+        norm = norm_of(*ellipse)
+        assert modulus == pytest.approx(norm.of_matrix(matrix), rel=1e-9)
+        assert sizes == pytest.approx([norm.of_matrix(np.linalg.matrix_power(matrix, k)) for k in range(7)], rel=1e-9)
+        for at in around:
+            assert norm(np.array(at["point"])) == pytest.approx(1)
+            np.testing.assert_allclose(matrix @ at["point"], at["image"], atol=1e-12)
+            assert norm(np.array(at["image"])) == pytest.approx(at["length"], rel=1e-9)
+        assert max(at["length"] for at in around) == pytest.approx(modulus, rel=1e-3)  # the farthest of 400 points
+        fits += modulus < 1
+    (radius,) = call("norm", [["radius", MAPS[name]]])
+    assert radius == pytest.approx(spectral_radius(matrix), rel=1e-7)
+    assert f"no norm has one below {spectral_radius(matrix):.3g}." in still("norm", f"matrix={name}")["says"]
+    assert (fits > 0) == (radius < 1)
+    assert fits < len(ELLIPSES) / 2  # it takes a search
+
+
+NORM_CALLS = (("modulus", []), ("powers", [6]), ("ball", [400]))
+
+
+def test_what_the_ellipses_show_is_what_the_chapter_says_of_them():
+    """The shear comes as close to its spectral radius as one likes and never there; the spiral has a best ellipse."""
+    shear = call("norm", [["modulus", {"ratio": ratio, "tilt": 0}, MAPS["shear"]] for ratio in (3.0, 20.0, 1000.0)])
+    assert shear == sorted(shear, reverse=True)
+    assert 0.5 < shear[-1] < 0.502
+    _, vectors = np.linalg.eig(np.array(MAPS["spiral"]))
+    axes, lengths, _ = np.linalg.svd(np.column_stack([vectors[:, 0].real, vectors[:, 0].imag]))
+    best = {"ratio": lengths[0] / lengths[1], "tilt": np.degrees(np.arctan(axes[1, 0] / axes[0, 0]))}
+    found, floor = call("norm", [["modulus", best, MAPS["spiral"]], ["radius", MAPS["spiral"]]])
+    assert found == pytest.approx(floor, rel=1e-9)
+    assert best["ratio"] < 15
+
+
 EIGENVALUES = [(0.5, 1.0), (2.0, 0.0), (0.0, 1.0), (-0.3, 0.4), (0.0, 0.0), (3.0, -2.0)]
 
 
@@ -220,6 +324,244 @@ def test_the_chase_runs_away_though_its_first_kernel_held_fixed_would_not():
     assert np.abs(divided[-1][0] - 0.95 * divided[-1][1]) < 1e-6
 
 
+# --- the board of cures, which the chapter computes: every cell again, update by update, as the text writes the updates ---
+
+
+DATA = {"cures": "cure-board"}
+
+
+@pytest.fixture(scope="module")
+def handed_over(chapters):
+    """What cells of the chapters have handed over to figures in the last build, by name."""
+    outputs = [output for chapter in chapters for cell in chapter.executed.cells for output in cell.get("outputs", [])]
+    kept = {out.metadata["scrapbook"]["name"]: out.data for out in outputs if "scrapbook" in out.get("metadata", {})}
+    return {name: text for name, data in kept.items() if (text := data.get(f"{PREFIX}application/json")) is not None}
+
+
+@pytest.fixture(scope="module")
+def drawn(handed_over):
+    """A figure in a state, with what it was handed over."""
+    return lambda name, query="": still(name, query, "", handed_over.get(DATA.get(name), ""))
+
+
+@pytest.fixture(scope="module")
+def board(handed_over):
+    return json.loads(handed_over["cure-board"])
+
+
+def evaluations() -> dict:
+    """The examples with a policy: the system and the start."""
+    star, pair = (replace(example.off_policy, rewards=np.ones(len(example.features))) for example in (baird(), w_to_2w()))
+    arc = np.array([[1, 0], [0, 1], [0.6, 0.8], [0.8, 0.6]])
+    left, right = np.tile([0.6, 0.4], (5, 1)), np.tile([0.2, 0.8], (5, 1))
+    line = np.column_stack([np.ones(5), [-1, -0.5, 0, 0.5, 1]])
+    found = {
+        "Baird": star,
+        "w → 2w": pair,
+        "w → −2w": td.LinearTD(np.array([[1.0], [-2.0]]), np.array([0.95, 0.05]), pair.transitions, np.ones(2), 0.9),
+        "averager": td.LinearTD(np.array([[1, 0], [2 / 3, 1 / 3]]), np.array([3, 10]) / 13, np.array([[1.0, 0], [1, 0]]), np.ones(2), 0.9),
+        "arc": td.LinearTD(arc, np.array([0.5, 0.5, 0, 0]), np.eye(4)[[2, 3, 1, 0]], np.ones(4), 0.9),
+        "corridor": td.linear_td(
+            chain(5, 0.9), line, target=right, weighting=stationary_distribution(policy_transitions(chain(5, 0.9), left))
+        ),
+    }
+    return {name: (system, baird().start if name == "Baird" else np.ones(system.features.shape[1])) for name, system in found.items()}
+
+
+def controls() -> dict:
+    """The examples with the maximum."""
+    to_y, into_y = np.zeros((2, 2, 2)), np.zeros((4, 2, 4))
+    to_y[..., 1], into_y[..., 3] = 1, 1
+    far = np.array([[2, 0, 0], [2, 0, 0], [0, 2, 0], [0, 2, 0], [0, 0, 2], [0, 0, 2], [0, -3, 5], [-4, 0, 3.0]])
+    turning = LinearQ(
+        MDP(to_y, np.array([[-1.7, -1.7], [-0.7, 0.3]]), 0.9), np.array([[1.0, 0], [1, 0], [1, 1], [1, 2]]), np.array([2, 2, 2, 1]) / 7
+    )
+    switching = LinearQ(MDP(into_y, np.zeros((4, 2)), 0.9), far, np.array([2, 2, 8, 8, 15, 15, 0, 0]) / 50)
+    return {"cycle": (turning, np.array([1.5, 1])), "switching": (switching, np.array([1, 0.3, -0.2]))}
+
+
+def changed(cure, system):
+    match cure:
+        case "D: on-policy":
+            return replace(system, weighting=stationary_distribution(system.transitions))
+        case "D: emphatic":
+            return emphatic_td(system)
+        case "unit rows":
+            return replace(system, features=system.features / np.linalg.norm(system.features, axis=1)[:, None])
+    return system
+
+
+def pulls(system, cure) -> np.ndarray:
+    """What PreQN makes of the errors of all states, in the mean over its minibatches, shape (k, n)."""
+    seen, n = np.flatnonzero(system.weighting), len(system.weighting)
+    draws = {"PreQN, one draw": 1, "PreQN, three": 3}.get(cure)
+    batches = [(seen, 1.0)] if draws is None else [(list(b), np.prod(system.weighting[list(b)])) for b in product(seen, repeat=draws)]
+    found = np.zeros((system.features.shape[1], n))
+    for batch, chance in batches:
+        states = sorted(set(batch))
+        found[:, states] += chance * np.linalg.pinv(system.features[states])
+    return found
+
+
+def update(system, cure, x, step, decay):
+    """One update, or cycle, of a cure, as the text writes it. What it learns beside theta stands after theta in x."""
+    A, b, C, k = system.A, system.b, system.features.T @ np.diag(system.weighting) @ system.features, len(system.b)
+    theta, other, inner = x[:k], x[k:], 0.5 / np.linalg.eigvalsh(C)[-1]
+    match cure:
+        case "GTD2":
+            return np.append(theta + step * A.T @ other, other + step * (b - A @ theta - C @ other))
+        case "TDC":
+            return np.append(theta + step * (b - A @ theta - (C - A.T) @ other), other + step * (b - A @ theta - C @ other))
+        case "K: whitened":
+            return theta + step * np.linalg.pinv(C, rcond=1e-12) @ (b - A @ theta)
+        case "PreQN, one draw" | "PreQN, three" | "PreQN, all":
+            values = system.features @ theta
+            return theta + step * pulls(system, cure) @ (system.rewards + system.discount * system.transitions @ values - values)
+        case "target, n = 10" | "target, n = 1000":
+            fitted = theta
+            for _ in range(int(cure.split()[-1])):
+                fitted = fitted + inner * (b + (C - A) @ theta - C @ fitted)
+            return fitted
+        case "target follows":
+            theta = theta + inner * (b + (C - A) @ other - C @ theta)
+            return np.append(theta, other + 0.05 * (theta - other))
+        case "weight decay":
+            return theta + step * (b - A @ theta - decay * theta)
+    return theta + step * (b - A @ theta)
+
+
+def as_matrix(system, cure, decay):
+    """M and c of an update, read off what it does to the axes."""
+    size = len(system.b) * (2 if cure in ("GTD2", "TDC", "target follows") else 1)
+    c = update(system, cure, np.zeros(size), 1.0, decay)
+    return np.eye(size) - np.column_stack([update(system, cure, axis, 1.0, decay) - c for axis in np.eye(size)]), c
+
+
+def fixed_step(cure):
+    return 1.0 if "target" in cure else None
+
+
+def needed(systems) -> float:
+    return max(0.01, -1.1 * min(np.linalg.eigvals(system.A).real.min() for system in systems))
+
+
+def logarithm(features, theta, truth):
+    return np.log10(np.clip(np.abs(features @ theta - truth).max(), 1e-6, 1e9))
+
+
+def near(values, others):
+    """Whether two lists of complex numbers are one up to their order."""
+    return len(values) == len(others) and all(np.abs(np.asarray(others) - value).min() < 1e-6 for value in values)
+
+
+@pytest.mark.parametrize("example", evaluations())
+def test_every_cell_of_the_board_with_a_policy(example, board):
+    system, start = evaluations()[example]
+    for cure in board["cures"]:
+        cell, now = board["cells"][cure][example], changed(cure, system)
+        M, c = as_matrix(now, cure, needed([now]))
+        found = analyse_stability(M)
+        step = fixed_step(cure) or found.largest_stable_step / 2 or 0.1
+        assert (cell["word"] == "✗") == (found.error_factor(step) >= 1), cure
+        assert near(step * found.eigenvalues, [complex(*value) for value in cell["spectra"][0]]), cure
+        np.testing.assert_allclose(cell["truth"], system.true_values, atol=1e-4)
+        x, k = np.append(start, np.zeros(len(c) - len(start))), len(start)
+        for time in range(200):
+            if time in board["times"] and (i := board["times"].index(time)) < len(cell["trace"]):
+                assert cell["trace"][i] == pytest.approx(logarithm(now.features, x[:k], system.true_values), abs=0.006), (cure, time)
+            x = x - step * (M @ x - c)
+        if cell["values"] is not None:  # at a fixed point, and the run goes there
+            theta = np.linalg.lstsq(now.features, np.array(cell["values"]), rcond=None)[0]
+            error = np.abs(np.array(cell["values"]) - system.true_values).max()
+            assert error == pytest.approx(cell["error"], abs=2e-4)
+            rest = theta if len(c) == k else np.append(theta, theta if "follows" in cure else 0 * theta)
+            assert np.abs(now.features @ (M @ rest - c)[:k]).max() < 1e-3 * max(1, np.abs(M).max())
+            assert error < 0.1 or cell["trace"][-1] == pytest.approx(np.log10(error), abs=0.01)
+
+
+@pytest.mark.parametrize("example", controls())
+def test_every_cell_of_the_board_with_the_maximum(example, board):
+    problem, start = controls()[example]
+    (n_states, n_actions), k = problem.mdp.rewards.shape, len(start)
+    for cure in board["cures"]:
+        cell, systems = board["cells"][cure][example], {}
+        for actions in product(range(n_actions), repeat=n_states):
+            policy = deterministic_policy(np.array(actions), n_actions)
+            system = expected_sarsa(problem.mdp, problem.features, target=policy, weighting=problem.weighting)
+            systems[actions] = changed(cure, system)
+        decay = needed(systems.values())
+        matrices = {actions: as_matrix(system, cure, decay) for actions, system in systems.items()}
+        step = fixed_step(cure) or 0.1 / max(np.linalg.norm(M, 2) for M, _ in matrices.values())
+        features = next(iter(systems.values())).features
+        x, bootstrap = np.append(start, np.zeros(len(matrices[(0,) * n_states][1]) - k)), slice(k, 2 * k) if "follows" in cure else slice(k)
+        for time in range(3000):
+            if time in board["times"] and (i := board["times"].index(time)) < len(cell["trace"]):
+                assert cell["trace"][i] == pytest.approx(logarithm(features, x[:k], cell["truth"]), abs=0.006), (cure, time)
+            M, c = matrices[tuple((features @ x[bootstrap]).reshape(n_states, n_actions).argmax(axis=1).tolist())]
+            x = x - step * (M @ x - c)
+        spectra = [step * np.linalg.eigvals(M) for M, _ in matrices.values()]
+        for shown in cell["spectra"]:
+            assert any(near(spectrum, [complex(*value) for value in shown]) for spectrum in spectra), cure
+        tail = np.diff(cell["trace"][-4:])
+        assert cell["word"] != "✗" or (tail > 0).all()
+        assert cell["word"] != "settles" or np.abs(tail).max() < 1.5
+
+
+def test_the_marks_of_the_board_and_its_neighbours(board):
+    cells = {(cure, example): board["cells"][cure][example] for cure in board["cures"] for example in board["examples"]}
+    fates = dict(zip(cells, call("cures", [["fate", cell] for cell in cells.values()]), strict=True))
+    for place, cell in cells.items():
+        settled = cell["word"] not in ("✗", "slow", "cycles")
+        right = settled and np.abs(np.subtract(cell["values"], cell["truth"])).max() < 0.1
+        assert fates[place] == ("truth" if right else "elsewhere" if settled else "diverges" if cell["word"] == "✗" else "unsettled")
+    assert set(fates.values()) == {"truth", "elsewhere", "unsettled", "diverges"}
+    (tally,) = call("cures", [["tally", board, "GTD2"]])
+    assert tally == {fate: sum(fates["GTD2", e] == fate for e in board["examples"]) for fate in tally}
+    first, last = board["examples"][0], board["examples"][-1]
+    keys = [("none", first, "ArrowUp"), ("none", first, "ArrowDown"), ("none", first, "x"), ("GTD2", last, "ArrowRight")]
+    beside = call("cures", [["beside", board, {"cure": cure, "example": example}, key] for cure, example, key in keys])
+    assert beside == [None, {"cure": board["cures"][1], "example": first}, None, None]
+
+
+REASONS = {
+    "eigenvalue": lambda z: z.real.min() < 0,
+    "determinant": lambda z: z.prod().real < 0,
+    "overshoot": lambda z: z.real.min() > 0 and z.real.max() > 2,
+    **dict.fromkeys(("on-policy", "emphatic", "gtd2", "tdc", "kernel", "stable", "decay"), lambda z: np.abs(1 - z).max() < 1),
+}
+
+
+def test_the_reasons_under_the_board_are_so(board, chapters):
+    """Each reason holds where it is given, and each that is written is given somewhere."""
+    given = set()
+    for cure, example in product(board["cures"], board["examples"]):
+        cell = board["cells"][cure][example]
+        spectra = [np.array([complex(*value) for value in part]) for part in cell["spectra"]]
+        moving = [z[np.abs(z) > 1e-9] for z in spectra]
+        given |= set(cell["whys"])
+        for why in cell["whys"]:
+            if why in REASONS:
+                assert REASONS[why](moving[0]), (cure, example, why)
+        if example in evaluations():
+            system, features = evaluations()[example][0], changed(cure, evaluations()[example][0]).features
+            assert ("determinant" in cell["whys"]) <= (np.linalg.det(system.A) < 0)
+            assert ("tdc" in cell["whys"]) <= (tdc_ratio(system) < 1)
+            missed = np.abs(features @ np.linalg.pinv(features) @ cell["truth"] - cell["truth"]).max() > 1e-6
+            assert ("span" in cell["whys"]) == (missed and cell["values"] is not None), (cure, example)
+        if "unseen" in cell["whys"]:  # something does not move, and more than the features' own null directions
+            assert sum(np.abs(z) <= 1e-9 for z in spectra[0]) > len(spectra[0]) - np.linalg.matrix_rank(
+                evaluations()[example][0].features if example in evaluations() else controls()[example][0].features
+            )
+        if "switching" in cell["whys"]:
+            assert len(moving) == 2
+            assert all(np.abs(1 - z).max() < 1 for z in moving)
+            assert cell["word"] == "✗"
+    written = [
+        key for chapter in chapters for cell in chapter.prose for key in re.findall(r"^:::\{why\} (\S+)$", cell.source, re.MULTILINE)
+    ]
+    assert sorted(written) == sorted(given)
+
+
 # --- the figures -------------------------------------------------------------------------------------------------------
 
 
@@ -232,11 +574,11 @@ def test_a_figure_is_one_script_without_modules(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", names())
-def test_a_still_picture_has_words_and_finite_numbers(name):
-    drawn = still(name)
-    assert not re.search(r"NaN|Infinity|undefined|\[object", drawn["picture"] + drawn["says"])
-    assert all(len(words) > 40 for words in re.findall(r'aria-label="([^"]*)"', drawn["picture"]))
-    assert drawn["says"].endswith(".")
+def test_a_still_picture_has_words_and_finite_numbers(name, drawn):
+    found = drawn(name)
+    assert not re.search(r"NaN|Infinity|undefined|\[object", found["picture"] + found["says"])
+    assert all(len(words) > 40 for words in re.findall(r'<svg data-panel[^>]*aria-label="([^"]*)"', found["picture"]))
+    assert found["says"].endswith(".")
 
 
 def test_a_picture_follows_its_state():
@@ -252,22 +594,30 @@ def sentences(pages) -> list[tuple[str, str]]:
     return [match for source in sources for match in re.findall(r"\{sets\}`([^`<]*) <explore-([^`>]*)>`", source)]
 
 
-def test_what_the_prose_says_of_a_figure_is_so(pages):
+def test_what_the_prose_says_of_a_figure_is_so(pages, drawn):
     """A sentence that says "diverges" or "settles" sets a figure that says the same."""
-    found = sentences(pages)
-    assert len(found) > 4
-    for words, target in found:
-        name, query = target.split("?")
-        drawn = still(name, query)
+    told = sentences(pages)
+    assert len(told) > 4
+    for words, target in told:
+        found = drawn(*target.split("?"))
         if "diverge" in words:
-            assert drawn["alarm"], words
+            assert found["alarm"], words
         if "settle" in words:
-            assert not drawn["alarm"], words
+            assert not found["alarm"], words
+
+
+def test_what_json_cannot_hold_is_not_handed_over():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        hand_over("a-name", {"error": float("inf")})
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [(".. explorable:: nothing\n\n   Why?\n", "explorable must be one of"), (":sets:`no state <explore-baird>`\n", "sets must read")],
+    [
+        (".. explorable:: nothing\n\n   Why?\n", "explorable must be one of"),
+        (".. explorable:: cures\n   :data: nothing\n\n   Why?\n", "data must be what a cell of the page hands over, got nothing"),
+        (":sets:`no state <explore-baird>`\n", "sets must read"),
+    ],
 )
 def test_what_is_not_there_fails_the_build(text, complaint, tmp_path):
     (tmp_path / "index.rst").write_text(f"Title\n=====\n\n{text}", encoding="utf-8")
@@ -350,3 +700,55 @@ def test_nothing_moves_by_itself_for_those_who_asked_for_stillness(browser, chap
     for motion, buttons in (("reduce", 0), ("no-preference", 1)):
         with opened(browser, chapter_of_baird, reduced_motion=motion) as page:
             assert page.get_by_role("button", name="Play").count() == buttons
+
+
+def test_an_ellipse_is_dragged_until_the_image_fits(browser, html):
+    with opened(browser, html / "chapters" / "01_contraction_maps.html") as page:
+        figure = page.locator("#explore-norm")
+        ring, panel = figure.locator("[data-drag=axis]"), figure.locator("svg[data-panel=ball]")
+        ring.scroll_into_view_if_needed()
+        box, unit = ring.bounding_box(), panel.bounding_box()["width"] * 32.5 / 300
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        assert "is no contraction" in figure.locator(".ex-said").inner_text()
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + 1.5 * unit, y, steps=4)
+        page.mouse.up()
+        assert "it contracts, and so it settles" in figure.locator(".ex-said").inner_text()
+        assert 10 ** float(figure.get_by_label("long axis over").input_value()) == pytest.approx(2.5**2, rel=0.05)
+
+
+@pytest.fixture
+def chapter_of_cures(html):
+    (page,) = (html / "chapters").glob("*_other_cures.html")
+    return page
+
+
+def test_the_board_without_scripts_is_a_table_with_all_reasons(browser, chapter_of_cures):
+    with opened(browser, chapter_of_cures, java_script_enabled=False) as page:
+        figure = page.locator("#explore-cures")
+        assert figure.locator("table [role=img]").count() == figure.locator("tbody tr").count() * figure.locator("thead th").count()
+        assert figure.locator("button, input, select").count() == 0
+        assert figure.locator("[data-why]").last.is_visible()
+        assert figure.get_by_role("link").first.get_attribute("href").endswith("#thm-largest-step")
+
+
+def test_the_board_is_walked_by_keys_and_pressed(browser, chapter_of_cures):
+    with opened(browser, chapter_of_cures) as page:
+        figure = page.locator("#explore-cures")
+        told, cell = figure.locator(".ex-said"), figure.locator("button[tabindex='0']")
+        assert cell.count() == 1
+        cell.focus()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowDown")
+        assert told.inner_text().startswith("D: emphatic on Baird: it settles at the truth")
+        assert page.evaluate("document.activeElement.getAttribute('aria-pressed')") == "true"
+        assert figure.locator("[data-why]:visible").evaluate_all("all => all.map((one) => one.dataset.why)") == ["emphatic", "truth"]
+        figure.get_by_role("button", name="GTD2 on w → 2w").click()
+        assert "not at the truth" in told.inner_text()
+        assert figure.locator("select").last.input_value() == "GTD2"
+        page.wait_for_function("location.hash.includes('GTD2')")
+        assert figure.locator("[role=status]").inner_text() == told.inner_text()
+        address, sentence = page.evaluate("location.hash"), told.inner_text()
+    with opened(browser, chapter_of_cures, address) as page:
+        assert page.locator("#explore-cures .ex-said").inner_text() == sentence

@@ -182,6 +182,10 @@ class Writer:
         """A proof: its one box says so in its first word."""
         yield from self.box("", [block for child in node.children for block in self.blocks(child)])
 
+    def block_explorable_why(self, _node: nodes.Element) -> Iterator[str]:
+        """A reason for the state of a figure, which stays on the page."""
+        yield from ()
+
     def block_dropdown_main(self, node: nodes.Element) -> Iterator[str | int]:
         """What the page folds away."""
         title, *rest = node.children

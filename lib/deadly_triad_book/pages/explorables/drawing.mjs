@@ -46,10 +46,11 @@ export function axes({ x, y }, { across, up, ticksX, ticksY, showX = String, sho
   ].join("");
 }
 
-/** The panels of a figure in a state, as the page has them before any script runs. */
+/** The panels of a figure in a state, as the page has them before any script runs. A panel with a `table` is HTML and spans the width. */
 export function picture(figure, state, panels) {
   return panels.map((name) => {
-    const { title, alt, body } = figure.panels[name](state);
+    const { title, alt, body, table } = figure.panels[name](state, false);
+    if (table) return `<figure class="ex-panel ex-wide"><figcaption>${title}</figcaption><div data-panel="${name}">${table}</div></figure>`;
     return `<figure class="ex-panel"><figcaption>${title}</figcaption><svg data-panel="${name}" viewBox="0 0 300 280" role="img" aria-label="${alt}">${body.join("")}</svg></figure>`;
   }).join("");
 }

@@ -48,9 +48,10 @@ function choice(knob, change) {
   return [element("label", { className: "ex-knob" }, element("span", { textContent: knob.label }), select), (now) => (select.value = now)];
 }
 
-/** Set a figure going in the element that holds its still picture. */
-export function play(root, figure) {
-  const name = root.id, panels = [...root.querySelectorAll("svg[data-panel]")];
+/** Set a figure going in the element that holds its still picture; one that is made of data is a function of them. */
+export function play(root, made) {
+  const figure = typeof made === "function" ? made(JSON.parse(root.querySelector(".ex-data").textContent)) : made;
+  const name = root.id, panels = [...root.querySelectorAll("[data-panel]")];
   const all = [...figure.knobs, ...(figure.start ?? [])];
   const original = withQuery(figure.state, root.dataset.state, all);
   let state = original, timer = null;
@@ -73,17 +74,21 @@ export function play(root, figure) {
   const said = root.querySelector(".ex-said"), aloud = element("p", { className: "ex-aloud", role: "status" });
   said.before(controls);
   root.append(aloud);
+  const whys = [...root.querySelectorAll("[data-why]")];
+  if (whys.length) panels[0].closest("figure").after(element("div", { className: "ex-whys" }, ...whys));
 
   function draw() {
     for (const panel of panels) {
-      const { title, body } = figure.panels[panel.dataset.panel](state);
-      panel.innerHTML = body.join("");
+      const { title, body, table } = figure.panels[panel.dataset.panel](state, true), held = panel.contains(document.activeElement);
+      panel.innerHTML = table ?? body.join("");
+      if (held) panel.querySelector("[tabindex='0']")?.focus();
       panel.previousElementSibling.textContent = title;
     }
     for (const [key, set] of setters) set(state[key]);
     said.textContent = figure.says(state);
+    for (const why of whys) why.hidden = !figure.whys(state).includes(why.dataset.why);
     root.classList.toggle("ex-alarmed", figure.alarm(state));
-    back.hidden = query(state) === query(original);
+    back.style.visibility = query(state) === query(original) ? "hidden" : "visible"; // it keeps its place: a figure must not jump under a hand
     for (const link of document.querySelectorAll(`a.ex-sets[href="#${name}"]`))
       link.classList.toggle("ex-is-set", query(withQuery(state, link.dataset.set, all)) === query(state));
   }
@@ -123,7 +128,20 @@ export function play(root, figure) {
     return button;
   }
 
-  for (const panel of panels) {
+  for (const panel of panels.filter((panel) => panel.tagName === "DIV")) {
+    panel.addEventListener("click", (event) => {
+      const pressed = event.target.closest("[data-press]");
+      if (pressed) change(withQuery(state, pressed.dataset.press, all));
+    });
+    panel.addEventListener("keydown", (event) => {
+      const patch = figure.panels[panel.dataset.panel](state, true).keys?.[event.key];
+      if (!patch) return;
+      event.preventDefault();
+      change(patch);
+    });
+  }
+
+  for (const panel of panels.filter((panel) => panel.tagName !== "DIV")) {
     let drag = null;
     const move = (event) => {
       const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(panel.getScreenCTM().inverse());
