@@ -1515,6 +1515,10 @@ def wide_updates(rival: str) -> list[float]:
     return measured("updates", rival, hidden=[256, 256])
 
 
+def narrow_updates(rival: str) -> list[float]:
+    return measured("updates", rival, hidden=[64, 64])
+
+
 def bench_origin() -> str:
     origin = bench()["provenance"]
     return "commit {}, {finished}, {machine}, jax {jax}".format(origin["commit"][:8], **origin)
@@ -1940,6 +1944,11 @@ EXPECTED: dict[str, Expectation] = {
     "speed-plain-least": lambda: min(wide_updates("JAX TD3")),
     "speed-plain-most": lambda: max(wide_updates("JAX TD3")),
     "speed-naive": lambda: 1 / max(wide_updates("naive PreQN")),
+    "speed-narrow-delayed-least": lambda: min(narrow_updates("JAX TD3, both with a delayed actor")),
+    "speed-narrow-delayed-most": lambda: max(narrow_updates("JAX TD3, both with a delayed actor")),
+    "speed-narrow-plain-least": lambda: min(narrow_updates("JAX TD3")),
+    "speed-narrow-plain-most": lambda: max(narrow_updates("JAX TD3")),
+    "speed-narrow-naive": lambda: 1 / max(narrow_updates("naive PreQN")),
     "speed-rounds": lambda: min(row["rounds"] for group in ("kernel", "updates") for row in bench()[group]),
     "speed-peak": lambda: bench()["peak_gflops"],
     "speed-origin": bench_origin,
