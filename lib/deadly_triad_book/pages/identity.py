@@ -37,9 +37,10 @@ LIT = {
     "chapters/10_beyond_theorem_2": ("update", "K"),
     "chapters/11_preqn": ("K",),
     "chapters/12_other_cures": ("update", "K", "D", "T"),
-    "chapters/13_ntk_in_practice": ("K",),
-    "chapters/14_control": ("K", "T"),
-    "chapters/15_diagnose_your_own": ("update", "K", "D", "T"),
+    "chapters/13_trained_cures": ("update", "K", "T"),
+    "chapters/14_ntk_in_practice": ("K",),
+    "chapters/15_control": ("K", "T"),
+    "chapters/16_diagnose_your_own": ("update", "K", "D", "T"),
 }
 """The factors of the equation that a page is about; a chapter that is not here has the equation with none of them lit."""
 
