@@ -12,7 +12,7 @@ BOOK := $(BUILD)/.book
 READY := $(BUILD)/.ready
 SERVE := $(BUILD)/serve
 
-PACKAGE := $(shell find lib -name '*.py' -o -name '*.html' -o -name '*.js' -o -name '*.mjs' -o -name 'py.typed')
+PACKAGE := $(shell find lib -name '*.py' -o -name '*.html' -o -name '*.js' -o -name '*.mjs' -o -name '*.yml' -o -name 'py.typed')
 MEASURED := $(wildcard benchmarks/results/*.* experiments/results/*.*)
 CONTENT := $(wildcard *.md appendices/*.md appendices/*.yml chapters/*.ipynb) _config.yml _toc.yml references.bib $(shell find _static -type f)
 WORKERS ?= 2
@@ -21,7 +21,7 @@ CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || comman
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book serve lab test lint types unit setup notebooks pages adapters chromium bench experiments experiments-status experiments-tables experiments-worker lock clean
+.PHONY: help book pdf serve lab test lint types unit setup notebooks pages adapters chromium bench experiments experiments-status experiments-tables experiments-worker lock clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -113,6 +113,9 @@ $(BOOK): $(INSTALLED) $(READY) $(PACKAGE) $(MEASURED) $(CONTENT)
 	@$(BIN)/jupyter-book build -W -n --keep-going --quiet . > /dev/null || { \
 	  echo "The book did not build: the warnings above are errors here, and each names its file." >&2; exit 1; }
 	@touch $@
+
+pdf: $(DEVELOPER) $(BOOK) chromium  ## the book as one PDF, with bookmarks (Chromium prints it)
+	@$(BIN)/python -m deadly_triad_book.printing
 
 # Jupyter Book has no live reload and Sphinx's needs a conf.py: it is generated, and kept out of the way.
 serve: $(DEVELOPER) $(INSTALLED) $(READY)  ## show the book at http://localhost:8000 (or PORT=…), rebuilt at every edit

@@ -62,7 +62,7 @@
   }
 
   function rest(reference) {
-    if (link === reference) return clearTimeout(timer);
+    if (link === reference && !shown.hidden) return clearTimeout(timer);
     hide();
     link = reference;
     timer = setTimeout(() => show(reference), WAIT);

@@ -72,7 +72,7 @@ def td3(file, request):
     model = TD3("MlpPolicy", Shapes(), batch_size=n, buffer_size=n, policy_kwargs=policy, device="cpu")
     model.set_logger(Logger(folder=None, output_formats=[]))
     names = ("observations", "actions", "next_observations", "ends", "rewards")
-    columns = [torch.tensor(file[name]).reshape(n, -1) for name in names]
+    columns = [torch.tensor(file[name], dtype=torch.float32).reshape(n, -1) for name in names]
     missing = len(ReplayBufferSamples._fields) - len(columns)
     batch = ReplayBufferSamples(*columns, *[None] * missing)
     model.replay_buffer.sample = lambda *_, **__: batch

@@ -1,51 +1,61 @@
-"""TD3 and SAC of stable-baselines3 on HalfCheetah, with the settings that tuning chose, to hold ours to in returns.
+"""TD3 and SAC of stable-baselines3 and ours on Pendulum, with the settings that tuning chose, compared in returns.
 
     make experiments EXPERIMENT=control_sb3            with torch, stable-baselines3 and what `make experiments` needs in the environment
 
-The loop is the library's own, told to do as ours does: random steps first, then bursts of as many updates as steps. A run that is cut off
-begins again.
+The loop is each one's own, the library's told to do as ours does: random steps first, then bursts of as many updates as steps. A run that
+is cut off begins again.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import control
 import gymnasium
 import numpy as np
+from deadly_triad.training import train_on_host
 from runner import Place, Run, read_results
 
 VERSIONS = ("torch", "stable-baselines3", "gymnasium", "mujoco")
-TASK, METHODS, STEPS = "HalfCheetah-v5", ("TD3", "SAC"), control.SHORT
+TASK, METHODS, STEPS, SEEDS = "Pendulum-v1", ("TD3", "SAC"), 10_000, range(10)
+TRAINING = control.TRAININGS[TASK]._replace(n_steps=STEPS, evaluate_every=2500, evaluation_episodes=10)
 TUNED = str(Path(__file__).parent / "results" / "control")
 
 
-def declare(results: Mapping[str, Any]) -> list[Run]:  # noqa: ARG001
-    """Both methods with the seeds of reporting."""
+def declare(source: str, results: Mapping[str, Any]) -> list[Run]:  # noqa: ARG001
+    """Both methods, one seed of both first."""
     chosen = control.choose("tuning", control.METHODS, read_results(Place("", TUNED, TUNED, "")))
     return [
         Run(
-            f"library/{TASK}/{method}/seed-{seed}",
-            {"task": TASK, "method": method, "dials": chosen[method], "hidden": [64, 64], "seed": seed, "steps": STEPS},
+            f"{source}/{TASK}/{method}/seed-{seed}",
+            {"source": source, "task": TASK, "method": method, "dials": chosen[method], "hidden": [64, 64], "seed": seed, "steps": STEPS},
         )
-        for seed in control.REPORTING_SEEDS
+        for seed in SEEDS
         for method in METHODS
     ]
 
 
-STAGES = {"library": declare}
+STAGES = {source: partial(declare, source) for source in ("library", "own")}
 
 
-def run(settings: Mapping[str, Any], checkpoint: Path, progress: Callable[[Iterable[int]], Iterable[int]]) -> dict[str, Any]:  # noqa: ARG001
-    """Train with the library, and the returns of the evaluations."""
+def run(settings: Mapping[str, Any], checkpoint: Path, progress: Callable[[Iterable[int]], Iterable[int]]) -> dict[str, Any]:
+    """Train, and the returns of the evaluations."""
+    if settings["source"] == "library":
+        return train_theirs(settings, progress)
+    trained = train_on_host(TASK, control.make_agent(settings), TRAINING, settings["seed"], progress=progress, checkpoint=checkpoint)
+    return {"evaluated": trained.evaluated.tolist(), "returns": trained.evaluations[0].round(2).tolist()}
+
+
+def train_theirs(settings: Mapping[str, Any], progress: Callable[[Iterable[int]], Iterable[int]]) -> dict[str, Any]:
+    """The library's agent in the library's loop."""
     import stable_baselines3
     import torch
     from stable_baselines3.common.noise import NormalActionNoise
 
     torch.set_num_threads(1)
-    training = control.TRAININGS[settings["task"]]
-    block = min(training.evaluate_every, settings["steps"])
-    environment, judge = gymnasium.make(settings["task"]), gymnasium.make(settings["task"])
+    training, block = TRAINING, TRAINING.evaluate_every
+    environment, judge = gymnasium.make(TASK), gymnasium.make(TASK)
     n_actions = environment.action_space.shape[0]
     noise = {"action_noise": NormalActionNoise(np.zeros(n_actions), np.full(n_actions, 0.1))} if settings["method"] == "TD3" else {}
     model = getattr(stable_baselines3, settings["method"])(
@@ -65,7 +75,7 @@ def run(settings: Mapping[str, Any], checkpoint: Path, progress: Callable[[Itera
         **noise,
     )
     evaluated, returns = [], []
-    for index in progress(range(settings["steps"] // block)):
+    for index in progress(range(STEPS // block)):
         model.learn(block + (training.random_steps if index == 0 else 0), reset_num_timesteps=False)
         evaluated.append((index + 1) * block)
         returns.append(

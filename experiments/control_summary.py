@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import control
+import control_sb3
 import gymnasium
 import numpy as np
 import pandas as pd
@@ -188,19 +189,19 @@ def tuning_rows(stage: str, methods: dict[str, control.Method], results: dict[st
     return rows
 
 
-def library_rows(results: dict[str, Any], library: dict[str, Any]) -> list[dict[str, Any]]:
-    """Mean returns of the library's methods and of ours with the same settings, for each seed, at the updates that both have."""
-    rows = []
-    for result in library.values():
+def library_rows(library: dict[str, Any]) -> list[dict[str, Any]]:
+    """For each method of which all runs are there: ours and the library's, as interquartile means over seeds, and their difference."""
+    last: dict[tuple[str, str], list[float]] = {}
+    for _, result in sorted(library.items()):
         settings, outcome = result["settings"], result["outcome"]
-        ours = results.get(f"reporting_64/{settings['task']}/{settings['method']}/seed-{settings['seed']}")
-        if ours is None or ours["settings"]["dials"] != settings["dials"]:
-            continue
-        told = {"library": outcome, "ours": ours["outcome"]}
-        for by, found in told.items():
-            at = {"task": settings["task"], "method": settings["method"], "seed": settings["seed"], "by": by}
-            returns = dict(zip(found["evaluated"], found["returns"], strict=True))
-            rows += [at | {"update": update, "return": float(np.mean(returns[update]))} for update in outcome["evaluated"]]
+        last.setdefault((settings["method"], settings["source"]), []).append(float(np.mean(outcome["returns"][-2:])))
+    rows = []
+    for method in control_sb3.METHODS:
+        own, theirs = (np.array(last.get((method, source), []))[:, None] for source in ("own", "library"))
+        if len(own) == len(theirs) == len(control_sb3.SEEDS):
+            low, high = interval(lambda a, b: interquartile_mean(a) - interquartile_mean(b), own, theirs)
+            means = {"own": float(interquartile_mean(own)), "library": float(interquartile_mean(theirs))}
+            rows.append({"method": method, **means, "difference": means["own"] - means["library"], "low": low, "high": high})
     return rows
 
 
@@ -228,7 +229,7 @@ def main(folder: Path = RESULTS) -> None:
     results = read_results(place)
     tables = summarise(results)
     if library := read_results(Place("", str(folder / "control_sb3"), str(folder / "control_sb3"), "")):
-        tables["library"] = pd.DataFrame(library_rows(results, library))
+        tables["library"] = pd.DataFrame(library_rows(library))
     for name, table in tables.items():
         table.to_csv(
             folder / f"control_{name}.csv", index=name == "runs", index_label="run" if name == "runs" else None, float_format="%.5g"

@@ -7,6 +7,7 @@ With $A = \Phi^\top D (I - \gamma P_\pi) \Phi$, $b = \Phi^\top D r_\pi$ and the 
   in the place of the step size;
 - *PreQN* on minibatches changes $D$: to the expected inverse of the minibatch's kernel, which for one state is $d_s / K_{ss}$ and for all
   states $K^+$;
+- *longer returns* change $T$: to that of the chain that takes n steps at a time;
 - *GTD2 and TDC* change $D$ to $(I - \gamma P_\pi)^\top D \Pi$, with a second set of parameters that learns what that asks for.
 
 All of them are linear, so the verdict on each is `stability.analyse_stability` or a spectral radius.
@@ -98,6 +99,29 @@ def emphatic_td(system: LinearTD, interest: Numbers[ArrayLike, " n"] | None = No
     if not f.sum() > 0:
         raise ValueError("interest must be positive in some state with positive weighting")
     return replace(system, weighting=f / f.sum())
+
+
+# --- Another T: longer returns ---------------------------------------------------------------------------------------
+
+
+def n_step_td(system: LinearTD, n_steps: int) -> LinearTD:
+    r"""Expected TD towards the n-step return of the target policy: TD(0) on the chain that takes n steps at a time.
+
+    The target is $\sum_{k < n} (\gamma P)^k r + (\gamma P)^n v$, so $P^n$ takes the place of $P$, and $\gamma^n$ that of $\gamma$.
+    The true values stay what they are.
+
+    Raises:
+        ValueError: if `n_steps` is not a whole number of at least 1.
+    """
+    check_is("system", system, LinearTD)
+    steps, rewards = np.eye(len(system.weighting)), np.zeros(len(system.weighting))
+    for k in range(check_count("n_steps", n_steps)):
+        rewards += system.discount**k * steps @ system.rewards
+        steps = steps @ system.transitions
+    return replace(system, transitions=steps / steps.sum(axis=1, keepdims=True), rewards=rewards, discount=system.discount**n_steps)
+
+
+# --- Emphasis in samples ---------------------------------------------------------------------------------------------
 
 
 def squared_ratio_matrix(mdp: MDP, target: Numbers[ArrayLike, "S A"], behaviour: Numbers[ArrayLike, "S A"]) -> Float[np.ndarray, "S S"]:

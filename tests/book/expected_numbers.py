@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from itertools import combinations, pairwise, product
-from math import ceil, cos, exp, log, sin, sqrt
+from math import ceil, cos, exp, floor, log, sin, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -1287,6 +1287,96 @@ def unstable_networks(normalise: bool) -> int:
     return int(count)
 
 
+# --- The cures in networks that are trained --------------------------------------------------------------------------
+
+
+@cache
+def corridor_sweeps(every: int, follows: bool, n: int) -> tuple[int, float]:
+    """First sweep at which a value is beyond 40, and the mean of the last 100 steps over their limits, with Jacobians that are formed."""
+    layers, first, limit, wanted, shares = drawn(jax.random.key(0), [2, 64, 64, 1]), -1, 0.0, np.zeros(20), []
+    x = np.column_stack([np.repeat(np.linspace(0, 5, 10), 2), np.tile([-1.0, 1.0], 10)])
+    for t in range(n):
+        q, J = values_and_jacobian(layers, x, np.zeros(20, dtype=int), "relu")
+        now = 40 / float(np.linalg.eigvalsh(J @ J.T)[-1])
+        limit = now if follows or t == 0 else limit
+        shares.append(0.1 * limit / now)
+        if t % every == 0:
+            wanted = 0.95 * np.maximum(q[0::2], q[1::2])[NEXT] + (np.arange(20) == 19)
+        if first < 0 and np.abs(q).max() > 40:
+            first = t
+        layers = stepped(layers, 0.1 * limit * J.T @ (wanted - q) / 20)
+    return first, statistics.fmean(shares[-100:])
+
+
+@cache
+def trained() -> list[dict[str, str]]:
+    with (STUDIES / "deep_cures.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def trained_left(row: dict[str, str]) -> bool:
+    return row["gone"] != "-1"
+
+
+def trained_learned(row: dict[str, str]) -> bool:
+    return not trained_left(row) and float(row["error"]) < 0.05
+
+
+def of_trained(method: str = "", rule: str = "", test: Callable[[dict[str, str]], bool] = trained_left) -> list[bool]:
+    """Whether the test holds, for every run of a method and rule."""
+    return [test(row) for row in trained() if method in ("", row["method"]) and rule in ("", row["rule"])]
+
+
+def same_start(row: dict[str, str]) -> tuple[str, ...]:
+    return tuple(row[name] for name in ("method", "activation", "problem", "seed"))
+
+
+@cache
+def followers() -> dict[tuple[str, ...], dict[str, str]]:
+    return {same_start(row): row for row in trained() if row["rule"] == "follows"}
+
+
+def is_spared(row: dict[str, str]) -> bool:
+    """Whether a run left whose twin with a step that follows stayed."""
+    return trained_left(row) and row["rule"] in ("constant", "Adam") and not trained_left(followers()[same_start(row)])
+
+
+def is_steps(row: dict[str, str]) -> bool:
+    return row["gone, fixed"] == "True" or is_spared(row)
+
+
+def is_triads(row: dict[str, str]) -> bool:
+    return trained_left(row) and not is_steps(row)
+
+
+def left_among(verdict: str, rule: str) -> float:
+    """Share that left among the runs of a rule that got this verdict."""
+    return statistics.fmean(trained_left(row) for row in trained() if row["predicted"] == verdict and row["rule"] == rule)
+
+
+def garnets_that(test: Callable[[dict[str, str]], bool]) -> int:
+    return sum(test(row) for row in trained() if row["problem"].startswith("garnet") and row["rule"] in ("constant", "Adam"))
+
+
+def sine_that_left(constant: bool) -> int:
+    return sum(trained_left(row) for row in trained() if row["activation"] == "sin" and (row["rule"] == "constant") == constant)
+
+
+def kernel_growth(method: str) -> float:
+    """Median factor of the largest eigenvalue of K D, of the runs of the rule that follows which stayed."""
+    with np.load(STUDIES / "deep_cures.npz") as file:
+        fastest = file["measures"][:, :, 2].tolist()
+    wanted = [not trained_left(row) and (row["method"], row["rule"]) == (method, "follows") for row in trained()]
+    return statistics.median(path[-1] / path[0] for path, take in zip(fastest, wanted, strict=True) if take)
+
+
+def tried_without_cure() -> list[float]:
+    """Share of the tuning runs that left, for each fraction from 0.032 to 1."""
+    with (STUDIES / "deep_cures_tuning.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if (row["method"], row["rule"]) == ("none", "follows")]
+    return [float(row["left"]) for row in rows if row["step"] in ("0.032", "0.1", "0.32", "1")]
+
+
 # --- The introduction ------------------------------------------------------------------------------------------------
 
 
@@ -1423,6 +1513,10 @@ def targets_met() -> int:
 
 def wide_updates(rival: str) -> list[float]:
     return measured("updates", rival, hidden=[256, 256])
+
+
+def narrow_updates(rival: str) -> list[float]:
+    return measured("updates", rival, hidden=[64, 64])
 
 
 def bench_origin() -> str:
@@ -1772,6 +1866,10 @@ EXPECTED: dict[str, Expectation] = {
     "preqn-pendulum-beyond-adam": lambda: pendulum("largest_over_bound", 1, "Adam", "relu"),
     # A = -0.47 and b = 3/2.
     "cures-td-upper": lambda: -150 / 47,
+    "cures-returns-star": lambda: floor(log(15 / 17) / log(0.99)) + 1,
+    "cures-returns-pair": lambda: floor(log(5 / 6) / log(0.99)) + 1,
+    "cures-returns-bound": lambda: floor(log(7) / -2 / log(0.99)) + 1,
+    "cures-returns-harm": lambda: next(n for n in range(2, 99) if 0.9 * (1 - 3 * 0.9**n) + 0.45 * (1 - 0.9**n) > 0),
     "cures-trace-mean": lambda: (1 - 0.99**361) / 0.01,
     # Both averages are of a quantity without a variance; what they have in common is how long a run of solid actions can be.
     "cures-trace-sampled": (trace_average, 0.4),
@@ -1846,6 +1944,11 @@ EXPECTED: dict[str, Expectation] = {
     "speed-plain-least": lambda: min(wide_updates("JAX TD3")),
     "speed-plain-most": lambda: max(wide_updates("JAX TD3")),
     "speed-naive": lambda: 1 / max(wide_updates("naive PreQN")),
+    "speed-narrow-delayed-least": lambda: min(narrow_updates("JAX TD3, both with a delayed actor")),
+    "speed-narrow-delayed-most": lambda: max(narrow_updates("JAX TD3, both with a delayed actor")),
+    "speed-narrow-plain-least": lambda: min(narrow_updates("JAX TD3")),
+    "speed-narrow-plain-most": lambda: max(narrow_updates("JAX TD3")),
+    "speed-narrow-naive": lambda: 1 / max(narrow_updates("naive PreQN")),
     "speed-rounds": lambda: min(row["rounds"] for group in ("kernel", "updates") for row in bench()[group]),
     "speed-peak": lambda: bench()["peak_gflops"],
     "speed-origin": bench_origin,
@@ -1902,6 +2005,61 @@ EXPECTED: dict[str, Expectation] = {
     "control-hop-rivals-low": (lambda: min(walks("Hopper-v5", "TD3", "SAC")), 1e-4),
     "control-cost": (lambda: cpu_on_cheetah("PreQN") / cpu_on_cheetah("TD3"), 1e-4),
     "control-minutes": (lambda: cpu_on_cheetah("PreQN") / 60, 1e-4),
+    "trained-one-constant": lambda: corridor_sweeps(1, False, 110)[0],
+    "trained-one-follows": lambda: corridor_sweeps(1, True, 380)[0],
+    # At the edge of stability rounding is amplified.
+    "trained-one-share": (lambda: corridor_sweeps(20, False, 1000)[1], 1e-2),
+    "trained-runs": lambda: len(trained()),
+    "trained-minutes": lambda: json.loads((STUDIES / "deep_cures.json").read_text())["cpu_seconds"] / 60,
+    "trained-none-follows": lambda: statistics.fmean(of_trained("none", "follows")),
+    "trained-none-constant": lambda: statistics.fmean(of_trained("none", "constant")),
+    "trained-none-adam": lambda: statistics.fmean(of_trained("none", "Adam")),
+    "trained-copied-constant": lambda: statistics.fmean(of_trained("target, copied", "constant")),
+    "trained-slow-constant": lambda: statistics.fmean(of_trained("target, follows", "constant")),
+    "trained-norm-constant": lambda: statistics.fmean(of_trained("layer norm", "constant")),
+    "trained-norm-step": lambda: float(next(row["step"] for row in trained() if row["method"] == "layer norm")),
+    "trained-both-step": lambda: float(next(row["step"] for row in trained() if row["method"] == "layer norm, decay")),
+    "trained-both-left": lambda: sum(of_trained("layer norm, decay")),
+    "trained-norm-left": lambda: sum(of_trained("layer norm", "follows") + of_trained("layer norm", "Adam")),
+    "trained-preqn-learned": lambda: statistics.fmean(of_trained("PreQN", test=trained_learned)),
+    "trained-best-other": lambda: max(
+        statistics.fmean(of_trained(method, rule, trained_learned))
+        for method, rule in {(row["method"], row["rule"]) for row in trained()} - {("PreQN", "PreQN")}
+    ),
+    "trained-preqn-left": lambda: sum(of_trained("PreQN")),
+    "trained-sin-other": lambda: sine_that_left(False),
+    "trained-sin-constant": lambda: sine_that_left(True),
+    # Kept in single precision.
+    "trained-grown-none": (lambda: kernel_growth("none"), 1e-6),
+    "trained-grown-copied": (lambda: kernel_growth("target, copied"), 1e-6),
+    "trained-grown-norm": (lambda: kernel_growth("layer norm"), 1e-6),
+    "trained-none-agrees": lambda: statistics.fmean(
+        of_trained("none", test=lambda row: trained_left(row) == (row["predicted"] == "unstable"))
+    ),
+    "trained-none-guess": lambda: max(Counter(of_trained("none")).values()) / len(of_trained("none")),
+    "trained-norm-unstable": lambda: sum(of_trained("layer norm", test=lambda row: row["predicted"] == "unstable")),
+    "trained-target-unstable": lambda: sum(
+        row["predicted"] == "unstable" for row in trained() if row["method"] in ("target, copied", "target, follows")
+    ),
+    "trained-stable-left": lambda: left_among("stable", "follows"),
+    "trained-unstable-left": lambda: left_among("unstable", "follows"),
+    "trained-stable-constant": lambda: left_among("stable", "constant"),
+    "trained-step-constant": lambda: sum(of_trained(rule="constant", test=is_steps)) / sum(of_trained(rule="constant")),
+    "trained-step-adam": lambda: sum(of_trained(rule="Adam", test=is_steps)) / sum(of_trained(rule="Adam")),
+    "trained-spared": lambda: sum(of_trained(rule="constant", test=is_spared)),
+    "trained-as-far": lambda: sum(
+        float(followers()[same_start(row)]["time"]) >= float(row["time"])
+        for row in trained()
+        if row["rule"] == "constant" and is_spared(row)
+    ),
+    "trained-garnet-left": lambda: garnets_that(trained_left),
+    "trained-garnet-triad": lambda: garnets_that(is_triads),
+    "trained-birth-left": lambda: sum(row["gone, fixed"] == "True" for row in trained()),
+    "trained-tried": lambda: min(tried_without_cure()),
+    "trained-triad-none": lambda: sum(of_trained("none", test=is_triads)),
+    "trained-step-none": lambda: sum(of_trained("none", test=is_steps)),
+    "trained-triad-targets": lambda: sum(of_trained("target, copied", test=is_triads) + of_trained("target, follows", test=is_triads)),
+    "trained-step-targets": lambda: sum(of_trained("target, copied", test=is_steps) + of_trained("target, follows", test=is_steps)),
     # The largest cost that the pendulum has; five thousand random steps come near it.
     "diagnose-bound": (lambda: (np.pi**2 + 0.1 * 8**2 + 0.001 * 2**2) / 0.01, 0.01),
     "diagnose-sb3-without": lambda: dqn_values(1)[0],

@@ -126,6 +126,7 @@ def test_every_case_of_the_targets_is_there(results):
     assert found("kernel", "naive Jacobian") == found("updates", "JAX TD3") == found("share") == cases
     assert all(row["backtracks"] == 0 for row in results["updates"] if row["rival"] == "JAX TD3"), "the page says that none was rejected"
     assert [row["what"] for row in results["passes"]] == ["U3", "beta(K)"]
+    assert all(row["ratio"] > 0.5 for row in results["passes"]), "half a pass cannot be: something was kept from the round before"
     assert results["rows"][-1]["N"] == 20_000
     assert set(results["rows"][0]) == {"N", "seconds", "added_megabytes", "kernel_megabytes"}
     assert set(results["growth"]) == {"n", "width"}

@@ -119,12 +119,21 @@ def test_tables_say_what_the_runs_say(results):
     assert set(tuning.index) == set(control.METHODS)
 
 
-def test_the_library_is_compared_with_the_runs_of_the_same_settings_and_seed(results):
-    run = next(run for run in control.STAGES["reporting_64"](results) if run.settings["method"] == "SAC" and run.settings["seed"] == 2)
-    same = {"settings": dict(run.settings), "outcome": {"evaluated": [150_000], "returns": [[3.0, 5.0]]}}
-    other = {"settings": run.settings | {"dials": {"step": 0.5}}, "outcome": same["outcome"]}
-    rows = summary.library_rows(results, {"a": same, "b": other})
-    assert [(row["by"], row["update"], row["return"]) for row in rows] == [("library", 150_000, 4.0), ("ours", 150_000, 12.0)]
+def test_the_library_is_compared_method_by_method_once_all_of_its_runs_are_there():
+    def runs(source, method, level):
+        return {
+            f"{source}/{method}/{seed}": {
+                "settings": {"source": source, "method": method, "seed": seed},
+                "outcome": {"returns": [[0.0], [-900.0, -900.0], [level + seed, level + seed], [level + seed, level + seed]]},
+            }
+            for seed in range(10)
+        }
+
+    library = runs("own", "TD3", -150.0) | runs("library", "TD3", -160.0) | runs("own", "SAC", -150.0)
+    (row,) = summary.library_rows(library)
+    assert row["method"] == "TD3"
+    assert (row["own"], row["library"], row["difference"]) == (-145.5, -155.5, 10.0)
+    assert row["low"] < 10 < row["high"] < 20
 
 
 def test_random_actions_on_the_pendulum_are_bad_and_the_same_each_time():

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from deadly_triad.networks import init_mlp
+from deadly_triad.networks import init_mlp, value_network
 from deadly_triad.ntk import kernel_factors
 from deadly_triad_book.provenance import Provenance
 
@@ -203,6 +203,123 @@ def test_the_learners_begin_again_as_they_did():
         np.testing.assert_allclose(again[name], rows[name], rtol=1e-3)
     np.testing.assert_allclose(again["growth"], rows["growth"], atol=1e-4)
     assert (table["left"] == ~(table["largest over bound"] <= 1)).all()
+
+
+@pytest.fixture(scope="module")
+def deep():
+    return load("deep_cures")
+
+
+def rows_of(table, **wanted):
+    return np.flatnonzero(np.all([table[name] == value for name, value in wanted.items()], axis=0))
+
+
+def test_the_first_updates_of_the_cures_come_out_again(deep):
+    table = pd.read_csv(RESULTS / "deep_cures.csv")
+    assert len(table) == (7 * 3 + 1) * 2 * 15 * 10
+    with np.load(RESULTS / "deep_cures.npz") as file:
+        committed, looks = file["measures"], file["looks"].tolist()
+    assert (len(committed), looks) == (len(table), list(deep.LOOKS))
+    with jax.enable_x64(True):
+        for method, rule in (("layer norm, decay", "constant"), ("target, follows", "Adam")):
+            rows = rows_of(table, method=method, rule=rule, activation="sin", problem="walk, 1, 2, 3")[:2]
+            tasks = [deep.Task("walk, 1, 2, 3", int(table["seed"][k]), float(table["step"][k])) for k in rows]
+            _, again = deep.learn("sin", deep.METHODS[method], rule, tasks, looks=(0, 30, 100))
+            np.testing.assert_allclose(again, committed[rows, :3], rtol=2e-3, atol=1e-5)
+            fraction = float(table["step"][rows_of(table, method=method, rule="follows")[0]])
+            verdicts = [deep.predict("sin", method, task.problem, task.seed, fraction) for task in tasks]
+            assert verdicts == table["predicted"][rows].tolist()
+
+
+def test_the_chosen_steps_are_those_that_were_reported():
+    """A choice at the edge of what was tried would be none."""
+    tried = pd.read_csv(RESULTS / "deep_cures_tuning.csv")
+    table = pd.read_csv(RESULTS / "deep_cures.csv")
+    for (method, rule), part in tried.groupby(["method", "rule"]):
+        assert len(part) >= 5
+        chosen = part[part["chosen"]]
+        assert len(chosen) == 1
+        assert part["error"].min() == chosen["error"].iloc[0]
+        assert part["step"].min() < chosen["step"].iloc[0] < part["step"].max()
+        for also in (rule, "constant") if rule == "follows" else (rule,):
+            assert set(table["step"][rows_of(table, method=method, rule=also)]) == {chosen["step"].iloc[0]}
+    assert set(tried["runs"]) == {3 * 2 * 8}
+
+
+def test_the_verdict_on_no_cure_is_the_sign_of_the_growth_at_birth():
+    """By another route: the spectrum of the kernel as it was looked at before the first update."""
+    table = pd.read_csv(RESULTS / "deep_cures.csv")
+    growth = np.load(RESULTS / "deep_cures.npz")["measures"][:, 0, 3]
+    for method in ("none", "layer norm"):
+        rows = rows_of(table, method=method, rule="follows")
+        clear = rows[np.abs(growth[rows]) > 1e-6]
+        assert len(clear) > 0.8 * len(rows)
+        assert ((growth[clear] > 0) == (table["predicted"][clear] == "unstable")).all()
+        assert set(table["predicted"][clear]) == {"stable", "unstable"}
+
+
+def test_a_long_step_leaves_on_the_targets_of_birth_and_one_that_follows_does_not(deep):
+    """The rerun must be able to find what it looks for, a divergence without bootstrapping; and its targets must not move."""
+    with jax.enable_x64(True):
+        tasks = [deep.Task("star", seed, 3.0) for seed in range(3)]
+        long, _ = deep.learn("relu", deep.METHODS["none"], "constant", tasks, frozen=True, looks=(0, 200))
+        assert (long["gone"] >= 0).all()
+        assert np.isinf(long["error"]).all()
+        short = [task._replace(step=0.3) for task in tasks]
+        kept, _ = deep.learn("relu", deep.METHODS["none"], "follows", short, frozen=True, looks=(0, 200))
+        assert (kept["gone"] == -1).all()
+
+
+def test_targets_are_copied_when_they_are_due_and_else_stay(deep):
+    with jax.enable_x64(True):
+        tasks = [deep.Task("star", 0, 0.1)] * 2
+        for frozen, moved in ((False, True), (True, False)):
+            loop, run, _ = deep.start("sin", deep.METHODS["target, copied"], "follows", tasks, frozen)
+            at = []
+            for _ in range(4):
+                run = deep.advance(loop, run, 1)
+                at.append(np.asarray(run.ahead[0]))
+            np.testing.assert_array_equal(at[0], at[1])
+            np.testing.assert_array_equal(at[2], at[3])
+            assert np.any(at[0] != at[2]) == moved
+            problem = deep.problems()["star"]
+            values, _, _ = deep.at_birth("sin", False, "star", 0)
+            np.testing.assert_allclose(at[0], problem.rewards[:, 0] + 0.99 * problem.transitions[:, 0] @ values, rtol=1e-12)
+
+
+def test_inputs_that_are_filled_up_change_nothing(deep):
+    """The corridor's networks are those of two inputs, before and after learning."""
+    with jax.enable_x64(True):
+        loop, run, _ = deep.start("relu", deep.METHODS["none"], "Adam", [deep.Task("corridor", 3, 0.01)] * 2, frozen=False)
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 0), 0)
+        plain = init_mlp(key, [2, 64, 64, 1])
+        inputs = deep.problems()["corridor"].inputs[:, :2]
+        values, kernel, _ = deep.at_birth("relu", False, "corridor", 3)
+        factors = kernel_factors(value_network("relu"), plain, inputs)
+        np.testing.assert_allclose(values, factors.Q, rtol=1e-12)
+        np.testing.assert_allclose(kernel, factors.kernel(), rtol=1e-12)
+        weights = deep.advance(loop, run, 2).critics[0].weight[0, 0]
+        assert np.any(weights[:2] != plain[0].weight)
+        assert not np.any(weights[2:])
+
+
+def test_the_sine_is_one(deep):
+    with jax.enable_x64(True):
+        x = np.concatenate([np.linspace(-50, 50, 20001), [0, np.pi / 2, 1e3]])
+        np.testing.assert_allclose(deep.sine(x), np.sin(x), atol=1e-13)
+        np.testing.assert_allclose(jax.vmap(jax.grad(deep.sine))(x), np.cos(x), atol=1e-13)
+
+
+def test_the_measures_of_a_kernel_that_is_known(deep):
+    """A table on the star: K is the identity, so the growth is that of D (discount P - I), which never is positive."""
+    star = deep.problems()["star"]
+    diagonal, ratio, fastest, growth = deep.measures(star, np.zeros(8), np.eye(8))
+    assert (diagonal, ratio) == (1, 0)
+    np.testing.assert_allclose(fastest, 1 / 7)
+    np.testing.assert_allclose(growth, -0.01 / 7)
+    # Baird's own features grow, as the chapter on them has it.
+    assert deep.measures(star, np.zeros(8), star.inputs @ star.inputs.T)[3] > 0.01
+    assert np.isnan(deep.measures(star, np.zeros(8), np.full((8, 8), np.inf))).all()
 
 
 def test_provenance_names_the_commit_of_the_start_and_the_settings(tmp_path):

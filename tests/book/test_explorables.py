@@ -17,6 +17,7 @@ import pytest
 from deadly_triad import linear_td as td
 from deadly_triad.cures import covariance, emphatic_td, frozen_target_update, inner_steps_matrix, tdc_ratio
 from deadly_triad.examples import baird, baird_boundary, chain, w_to_2w
+from deadly_triad.fixed_point import Norm
 from deadly_triad.kernel_updates import Coupling, kernel_modulus
 from deadly_triad.linear_q import LinearQ, expected_sarsa
 from deadly_triad.mdp import MDP, deterministic_policy, policy_transitions, stationary_distribution
@@ -176,6 +177,56 @@ def test_a_target_that_waits_runs_as_the_updates_of_the_package_do(example, n):
         seen.append([*(system.features @ theta)[places], target[0]])
         theta = theta + step * (system.b + (C - system.A) @ frozen - C @ theta)
     np.testing.assert_allclose(found, seen, rtol=1e-9, atol=1e-9)
+
+
+MAPS = {"shear": [[0.5, 2], [0, 0.5]], "spiral": [[1, -1.2], [0.5, -0.2]], "saddle": [[0.2, 1.2], [0.5, 0.35]]}
+ELLIPSES = list(product((1.0, 1.5, 3.0, 8.0, 15.0), (-90.0, -31.0, 0.0, 12.0, 35.0, 90.0)))
+
+
+def norm_of(ratio, tilt) -> Norm:
+    """The norm whose ball is the ellipse with the half axes of the square roots of ratio and of its inverse."""
+    angle = np.radians(tilt)
+    turned_back = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return Norm(2, scale=np.diag([ratio**-0.5, ratio**0.5]) @ turned_back)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_norm_has_the_modulus_and_the_powers_of_the_package(name):
+    matrix, fits = np.array(MAPS[name]), 0
+    calls = [[what, {"ratio": r, "tilt": t}, MAPS[name], *n] for r, t in ELLIPSES for what, n in NORM_CALLS]
+    answers = iter(call("norm", calls))
+    for ellipse in ELLIPSES:
+        modulus, sizes, around = next(answers), next(answers), next(answers)
+        norm = norm_of(*ellipse)
+        assert modulus == pytest.approx(norm.of_matrix(matrix), rel=1e-9)
+        assert sizes == pytest.approx([norm.of_matrix(np.linalg.matrix_power(matrix, k)) for k in range(7)], rel=1e-9)
+        for at in around:
+            assert norm(np.array(at["point"])) == pytest.approx(1)
+            np.testing.assert_allclose(matrix @ at["point"], at["image"], atol=1e-12)
+            assert norm(np.array(at["image"])) == pytest.approx(at["length"], rel=1e-9)
+        assert max(at["length"] for at in around) == pytest.approx(modulus, rel=1e-3)  # the farthest of 400 points
+        fits += modulus < 1
+    (radius,) = call("norm", [["radius", MAPS[name]]])
+    assert radius == pytest.approx(spectral_radius(matrix), rel=1e-7)
+    assert f"no norm has one below {spectral_radius(matrix):.3g}." in still("norm", f"matrix={name}")["says"]
+    assert (fits > 0) == (radius < 1)
+    assert fits < len(ELLIPSES) / 2  # it takes a search
+
+
+NORM_CALLS = (("modulus", []), ("powers", [6]), ("ball", [400]))
+
+
+def test_what_the_ellipses_show_is_what_the_chapter_says_of_them():
+    """The shear comes as close to its spectral radius as one likes and never there; the spiral has a best ellipse."""
+    shear = call("norm", [["modulus", {"ratio": ratio, "tilt": 0}, MAPS["shear"]] for ratio in (3.0, 20.0, 1000.0)])
+    assert shear == sorted(shear, reverse=True)
+    assert 0.5 < shear[-1] < 0.502
+    _, vectors = np.linalg.eig(np.array(MAPS["spiral"]))
+    axes, lengths, _ = np.linalg.svd(np.column_stack([vectors[:, 0].real, vectors[:, 0].imag]))
+    best = {"ratio": lengths[0] / lengths[1], "tilt": np.degrees(np.arctan(axes[1, 0] / axes[0, 0]))}
+    found, floor = call("norm", [["modulus", best, MAPS["spiral"]], ["radius", MAPS["spiral"]]])
+    assert found == pytest.approx(floor, rel=1e-9)
+    assert best["ratio"] < 15
 
 
 EIGENVALUES = [(0.5, 1.0), (2.0, 0.0), (0.0, 1.0), (-0.3, 0.4), (0.0, 0.0), (3.0, -2.0)]
@@ -649,6 +700,22 @@ def test_nothing_moves_by_itself_for_those_who_asked_for_stillness(browser, chap
     for motion, buttons in (("reduce", 0), ("no-preference", 1)):
         with opened(browser, chapter_of_baird, reduced_motion=motion) as page:
             assert page.get_by_role("button", name="Play").count() == buttons
+
+
+def test_an_ellipse_is_dragged_until_the_image_fits(browser, html):
+    with opened(browser, html / "chapters" / "01_contraction_maps.html") as page:
+        figure = page.locator("#explore-norm")
+        ring, panel = figure.locator("[data-drag=axis]"), figure.locator("svg[data-panel=ball]")
+        ring.scroll_into_view_if_needed()
+        box, unit = ring.bounding_box(), panel.bounding_box()["width"] * 32.5 / 300
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        assert "is no contraction" in figure.locator(".ex-said").inner_text()
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + 1.5 * unit, y, steps=4)
+        page.mouse.up()
+        assert "it contracts, and so it settles" in figure.locator(".ex-said").inner_text()
+        assert 10 ** float(figure.get_by_label("long axis over").input_value()) == pytest.approx(2.5**2, rel=0.05)
 
 
 @pytest.fixture

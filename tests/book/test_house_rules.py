@@ -13,6 +13,9 @@ DIRECTIVE = re.compile(
     r"^[ \t]*(?P<fence>:{3,}|`{3,}|~{3,})\{(?P<name>[\w:-]+)\}[ \t]*(?P<argument>.*)\n(?P<options>(?:[ \t]*:[\w-]+:.*\n?)*)", re.MULTILINE
 )
 STATEMENTS = {"prf:theorem", "prf:lemma", "prf:proposition", "prf:corollary"}
+SOLUTION = re.compile(r"^(:{3,})\{solution\}.*?^\1[ \t]*$|^:::\{solution-start\}.*?^:::\{solution-end\}", re.MULTILINE | re.DOTALL)
+WORDS_A_FIGURE = {"control": 700, "diagnose_your_own": 700}
+"""Words of prose to a figure at most, where it is not 500: may fall, not rise."""
 FOLDED = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 
 
@@ -107,6 +110,16 @@ def test_names_survive_a_renumbering(pages):
 def test_figure_names_are_unique(pages):
     names = Counter(cell.metadata.get("mystnb", {}).get("figure", {}).get("name") for page in pages for cell in page.code)
     assert not [name for name, count in names.items() if name and count > 1]
+
+
+def test_what_is_talked_about_is_drawn(chapter):
+    """A figure for every five hundred words, formulas, code and solutions not counted; a figure that moves is one, too."""
+    text = "\n\n".join(cell.source for cell in chapter.prose)
+    words = len(re.findall(r"[^\W\d_]{2,}", prose_only(SOLUTION.sub(" ", text))))
+    figures = text.count("{explorable}") + sum("figure" in cell.metadata.get("mystnb", {}) for cell in chapter.code)
+    most = WORDS_A_FIGURE.get(re.sub(r"^\d+_", "", chapter.path.stem), 500)
+    assert figures, "no figure"
+    assert words / figures <= most, f"{words} words and {figures} figures"
 
 
 # --- prose -----------------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def test_every_statement_equation_and_work_has_one(html):
 @pytest.fixture(scope="module")
 def example(html):
     """A page that refers to statements and works of its own and of other pages."""
-    return html / "chapters" / next(path.name for path in (html / "chapters").glob("*_bairds_counterexample.html"))
+    return html / "chapters" / next(path.name for path in (html / "chapters").glob("*_q_learning_ntk.html"))
 
 
 @pytest.fixture

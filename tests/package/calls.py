@@ -131,6 +131,7 @@ CALLS = {
         system(sets=np.array([[1.0, 0.0], [1.0, 1.0]]), chances=np.array([1.0, 0.0])),
     ),
     "cures.projected_iteration": Call(cures.projected_iteration, system()),
+    "cures.n_step_td": Call(cures.n_step_td, lambda: {"system": SYSTEM, "n_steps": 2}),
     "cures.sampled_emphatic_td": Call(cures.sampled_emphatic_td, lambda: sampling() | runs()),
     "cures.squared_ratio_matrix": Call(cures.squared_ratio_matrix, policies),
     "cures.tdc_matrix": Call(cures.tdc_matrix, system(ratio=2.0)),

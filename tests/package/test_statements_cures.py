@@ -416,3 +416,92 @@ def test_with_data_elsewhere_averaging_features_diverge():
     assert analyse_stability(replace(system, weighting=np.array([5, 8]) / 13).A).verdict == "stable"
     # Rows that sum to more than one, with data on the anchors: the arc.
     assert analyse_stability(arc(np.array([0.5, 0.5]), 0.9).A).verdict == "unstable"
+
+
+# --- Longer returns --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.states("prop-n-step")
+@given(systems(), st.integers(1, 6))
+def test_an_n_step_return_is_td_on_the_chain_that_takes_n_steps_at_a_time(system, n):
+    longer, gamma_P = cures.n_step_td(system, n), system.discount * system.transitions
+    kernel_step = system.features.T @ (system.weighting[:, None] * (np.eye(len(gamma_P)) - np.linalg.matrix_power(gamma_P, n)))
+    np.testing.assert_allclose(longer.A, kernel_step @ system.features, atol=1e-9)
+    v = target = np.linspace(-1, 1, len(gamma_P))
+    for _ in range(n):  # the return, one step after the other from its end
+        target = system.rewards + gamma_P @ target
+    np.testing.assert_allclose(longer.rewards + longer.discount * longer.transitions @ v, target, atol=1e-8)
+    np.testing.assert_allclose(longer.true_values, system.true_values, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.states("prop-n-step")
+@given(systems(), generators)
+def test_returns_that_are_long_enough_are_safe_for_all_features_and_bound_the_error(system, rng):
+    d = rng.uniform(0.05, 1, len(system.weighting))
+    system = replace(system, weighting=d / d.sum(), discount=min(system.discount, 0.97))
+    least = system.weighting.min()
+    n = 1 if system.discount == 0 else 1 + int(np.log(least) / 2 / np.log(system.discount))
+    c = system.discount**n / np.sqrt(least)
+    assume(c < 1 - 1e-6)
+    longer = cures.n_step_td(system, n)
+    x = rng.standard_normal(len(d))
+    assert weighted(longer.discount * longer.transitions @ x, system.weighting) <= c * weighted(x, system.weighting) + 1e-12
+    assert is_definite(key_matrix(longer.weighting, longer))
+    if np.linalg.cond(longer.A) < 1e8:
+        truth = system.true_values
+        best = weighted(projection(longer) @ truth - truth, system.weighting)
+        error = weighted(longer.features @ td_fixed_point(longer) - truth, system.weighting)
+        assert error <= best / np.sqrt(1 - c**2) * (1 + 1e-6) + 1e-6 * weighted(truth, system.weighting)
+
+
+@pytest.mark.states("prop-n-step")
+def test_a_longer_return_may_harm_short_ones_are_not_enough_and_on_policy_all_are_safe():
+    stepping_over = LinearTD(np.array([[1.0], [0.0], [3.0]]), np.array([0.9, 0.05, 0.05]), np.eye(3)[[1, 2, 2]], np.zeros(3), 0.9)
+    verdicts = [analyse_stability(cures.n_step_td(stepping_over, n).A).verdict for n in range(1, 20)]
+    assert verdicts[0] == "stable"
+    assert verdicts[1] == "unstable"
+    assert verdicts[-1] == "stable"
+    # Where c is 1 or more, some data and features diverge.
+    pair = w_to_2w(0.99).off_policy
+    assert np.sqrt(0.5) < 0.99**18
+    assert [analyse_stability(cures.n_step_td(pair, n).A).verdict for n in (1, 18, 19)] == ["unstable", "unstable", "stable"]
+    # Without data in the second state no n is enough for all features.
+    for n in (1, 5, 40):
+        chain = LinearTD(np.array([[1.0], [1e4]]), np.array([1.0, 0.0]), np.eye(2)[[1, 1]], np.zeros(2), 0.9)
+        assert analyse_stability(cures.n_step_td(chain, n).A).verdict == "unstable"
+
+
+@pytest.mark.states("prop-n-step")
+@given(generators, st.integers(2, 6), st.integers(1, 8))
+def test_on_policy_data_stay_safe_with_every_n(rng, size, n):
+    P = rng.dirichlet(np.full(size, 0.5), size=size)
+    d = stationary_distribution(P)
+    assume(d.min() > 1e-6)
+    system = LinearTD(np.eye(size), d, P, np.zeros(size), 0.99)
+    assert is_definite(key_matrix(d, cures.n_step_td(system, n)))
+
+
+@pytest.mark.states("prop-n-step")
+@given(systems(), st.floats(0, 0.95))
+def test_a_mixture_of_returns_is_td_on_one_more_chain(system, trace):
+    n, gamma_P = len(system.weighting), system.discount * system.transitions
+    mixed = sum(
+        (1 - trace) * trace ** (k - 1) * (np.eye(n) - np.linalg.matrix_power(gamma_P, k)) for k in range(1, 800)
+    )  # what is left weighs 1e-17
+    factor = np.linalg.solve(np.eye(n) - trace * gamma_P, np.eye(n) - gamma_P)
+    np.testing.assert_allclose(mixed, factor, atol=1e-9)
+    smaller = system.discount * (1 - trace) / (1 - system.discount * trace)
+    if smaller > 1e-3:
+        chain = (np.eye(n) - factor) / smaller
+        np.testing.assert_allclose(chain.sum(axis=1), 1, rtol=1e-8)
+        assert chain.min() >= -1e-9
+    if smaller < np.sqrt(system.weighting.min()) * (1 - 1e-6):
+        assert is_definite(system.weighting[:, None] * factor)
+
+
+@pytest.mark.states("prop-n-step")
+def test_a_short_trace_leaves_data_that_are_not_safe():
+    pair = w_to_2w(0.99, 0.1).off_policy
+    step = np.eye(2) - 0.99 * pair.transitions
+    found = [pair.weighting[:, None] * np.linalg.solve(np.eye(2) - trace * 0.99 * pair.transitions, step) for trace in (0.3, 0.999)]
+    assert [is_definite(key) for key in found] == [False, True]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from docutils import nodes  # type: ignore[import-untyped]
 
+from deadly_triad_book.pages.cards import cards, name, plain
+
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
@@ -18,6 +20,8 @@ FACTORS = {
     "D": "where the data are",
     "T": "what the values are moved towards",
 }
+LENGTH = 160
+"""Of a description, in characters: what search engines show of it."""
 LETTERS = {"update": "α", "K": "K", "D": "D", "T": "T"}
 LIT = {
     "intro": ("update", "K", "D", "T"),
@@ -33,9 +37,10 @@ LIT = {
     "chapters/10_beyond_theorem_2": ("update", "K"),
     "chapters/11_preqn": ("K",),
     "chapters/12_other_cures": ("update", "K", "D", "T"),
-    "chapters/13_ntk_in_practice": ("K",),
-    "chapters/14_control": ("K", "T"),
-    "chapters/15_diagnose_your_own": ("update", "K", "D", "T"),
+    "chapters/13_trained_cures": ("update", "K", "T"),
+    "chapters/14_ntk_in_practice": ("K",),
+    "chapters/15_control": ("K", "T"),
+    "chapters/16_diagnose_your_own": ("update", "K", "D", "T"),
 }
 """The factors of the equation that a page is about; a chapter that is not here has the equation with none of them lit."""
 
@@ -61,6 +66,16 @@ def logo(turns: float = 2.6, points: int = 90) -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64">{disc}{run}</svg>\n'
 
 
+def description(page: str, doctree: nodes.document | None) -> str:
+    """A page in a sentence or two: its card, or the paragraph that it begins with; nothing of a page without text."""
+    card = cards().get(name(page))
+    paragraphs = doctree.findall(nodes.paragraph) if doctree else ()
+    first = next((paragraph for paragraph in paragraphs if isinstance(paragraph.parent, nodes.section)), None)
+    text = plain(f"{card['question']} {card['answer']}") if card else first.astext() if first is not None else ""
+    words = " ".join(text.split())
+    return words if len(words) <= LENGTH else words[:LENGTH].rsplit(" ", 1)[0] + " …"
+
+
 def _head_with_strip(_app: "Sphinx", doctree: nodes.document, page: str) -> None:
     if page in LIT or page.startswith("chapters/"):
         title = next(doctree.findall(nodes.title), None)
@@ -69,14 +84,11 @@ def _head_with_strip(_app: "Sphinx", doctree: nodes.document, page: str) -> None
 
 
 def _say_once(app: "Sphinx", page: str, _template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
-    """Name the first page once, though it is named as the book is; and describe a page by the paragraph that it begins with."""
+    """Name the first page once, though it is named as the book is; describe a page by its card, or by the paragraph that it begins with."""
     if page == app.config.root_doc:
         context["docstitle"] = ""
-    paragraphs = doctree.findall(nodes.paragraph) if doctree else ()
-    first = next((paragraph for paragraph in paragraphs if isinstance(paragraph.parent, nodes.section)), None)
-    if first is not None:
-        words = " ".join(first.astext().split())
-        words = words if len(words) <= 160 else words[:160].rsplit(" ", 1)[0] + " …"
+    words = description(page, doctree)
+    if words:
         context["metatags"] = context.get("metatags", "") + f'\n<meta name="description" content="{escape(words)}" />'
 
 

@@ -14,27 +14,26 @@ if TYPE_CHECKING:
 
 OUTPUT = "_static/previews"
 SHOWN = re.compile(r'<div class="(?:proof|exercise|math|citation)\b[^"]*"[^>]*? id="([^"]+)"')
-TAG = re.compile(r"<(/?)div\b")
 LEFT_OUT = re.compile(r'<a class="headerlink".*?</a>|</?a\b[^>]*>| (?:id|tabindex)="[^"]*"', re.DOTALL)
 
 
-def whole(page: str, start: int) -> str:
-    """The division of an HTML page that begins at a place, to its end.
+def element(page: str, start: int, tag: str = "div") -> str:
+    """The element of an HTML page that begins at a place, to its end.
 
-    >>> whole("<p><div><div>a</div></div></p>", 3)
+    >>> element("<p><div><div>a</div></div></p>", 3)
     '<div><div>a</div></div>'
     """
     depth = 0
-    for tag in TAG.finditer(page, start):
-        depth += -1 if tag[1] else 1
+    for found in re.compile(rf"<(/?){tag}\b").finditer(page, start):
+        depth += -1 if found[1] else 1
         if not depth:
-            return page[start : page.index(">", tag.end()) + 1]
+            return page[start : page.index(">", found.end()) + 1]
     return ""
 
 
 def parts(page: str) -> dict[str, str]:
     """What can be shown of an HTML page, by its ids, without links and ids."""
-    return {found[1]: LEFT_OUT.sub("", whole(page, found.start())) for found in SHOWN.finditer(page) if found[1] != "proof"}
+    return {found[1]: LEFT_OUT.sub("", element(page, found.start())) for found in SHOWN.finditer(page) if found[1] != "proof"}
 
 
 def _write(app: "Sphinx", page: str, _template: str, context: dict[str, Any], doctree: object) -> None:

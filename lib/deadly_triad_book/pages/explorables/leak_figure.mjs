@@ -38,11 +38,11 @@ function bars(state) {
         return [
           text(12, top - 6, words),
           `<rect class="ex-bar ex-${value >= 1 - 1e-9 ? (kind === "growth" ? "over-real" : "over") : "under"}" x="12" y="${top}" width="${(x(Math.min(2, value)) - 12).toFixed(1)}" height="26"/>`,
+          path([[x(1), top - 3], [x(1), top + 29]], "ex-run"), // at the bar alone: the words above it run on across 1
           text(16, top + 42, number(value, 4), "ex-strong"),
         ];
       }),
-      path([[x(1), 10], [x(1), 262]], "ex-run"),
-      text(x(1), 276, "1", "ex-strong", "middle"),
+      text(x(1), 234, "1", "ex-strong", "middle"),
     ],
   };
 }

@@ -88,7 +88,7 @@ export function play(root, made) {
     said.textContent = figure.says(state);
     for (const why of whys) why.hidden = !figure.whys(state).includes(why.dataset.why);
     root.classList.toggle("ex-alarmed", figure.alarm(state));
-    back.hidden = query(state) === query(original);
+    back.style.visibility = query(state) === query(original) ? "hidden" : "visible"; // it keeps its place: a figure must not jump under a hand
     for (const link of document.querySelectorAll(`a.ex-sets[href="#${name}"]`))
       link.classList.toggle("ex-is-set", query(withQuery(state, link.dataset.set, all)) === query(state));
   }
