@@ -1,0 +1,110 @@
+"""The six threads rebuilt small: the tasks by another route, and the committed table from its beginning."""
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from deadly_triad.networks import dense
+from deadly_triad.ntk import kernel_factors
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+spec = importlib.util.spec_from_file_location("diagnose_threads", EXPERIMENTS / "diagnose_threads.py")
+threads = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(threads)
+TABLE = pd.read_csv(EXPERIMENTS / "results" / "diagnose_threads.csv")
+
+
+def test_the_cart_pole_is_that_of_gymnasium():
+    pole = gymnasium.make("CartPole-v1").unwrapped
+    pole.reset(seed=0)
+    state = np.array([0.3, -0.5, 0.08, 0.9])
+    for push in (1, 0, 1, 1):
+        pole.state = tuple(state)
+        after = pole.step(push)[0]
+        state = np.asarray(threads.CartPole().transition(jnp.asarray(state), jnp.array([2.0 * push - 1]), None))
+        np.testing.assert_allclose(state, after, rtol=1e-5)
+
+
+def test_records_are_what_the_protocol_says():
+    balanced = jax.jit(threads.balanced)(jax.random.key(0))
+    assert balanced.ends.sum() < 0.05 * threads.ROWS / 8  # only in the rows at random, where it takes eight steps at least to fall
+    assert not balanced.ends[: threads.ROWS * 9 // 10].any()
+    blind = threads.record(threads.Blind(), threads.at_random, jax.random.key(0), 300)
+    here, there = (np.asarray(x).reshape(300, threads.FRAMES, 3) for x in (blind.observations, blind.next_observations))
+    np.testing.assert_array_equal(here[:, 1:], there[:, :-1])
+    np.testing.assert_allclose(there[:, -1, 2], blind.actions[:, 0], rtol=1e-6)
+    assert np.flatnonzero(blind.cuts).tolist() == [threads.LIMIT - 1, 299]
+    goes_on = ~np.asarray(blind.cuts)[:-1]
+    np.testing.assert_array_equal(here[1:][goes_on], there[:-1][goes_on])
+    np.testing.assert_array_equal(np.asarray(blind.following)[:-1], np.asarray(blind.actions)[1:])
+
+
+def test_the_kernel_of_the_recurrent_critic_is_formed_layer_by_layer():
+    with jax.enable_x64(True):
+        agent = threads.Recurrent(critic=threads.Clipped(), target_rate=1.0, smoothing=0.0)
+        critic = agent.init(jax.random.key(0), 3 * threads.FRAMES, 1).critics[0]
+        pairs = jax.random.normal(jax.random.key(1), (4, 3 * threads.FRAMES + 1))
+        rows = jax.jacobian(lambda p: agent.network(p, pairs, dense))(critic)
+        J = np.concatenate([np.asarray(leaf).reshape(4, -1) for leaf in jax.tree.leaves(rows)], axis=1)
+        np.testing.assert_allclose(kernel_factors(agent.network, critic, pairs).kernel(), J @ J.T, rtol=1e-9)
+
+
+def test_alone_the_rows_of_an_expert_want_rewards_of_one_and_the_others_of_minus_one():
+    agent = threads.Greedy(critic=threads.Clipped(3e-3), imitates=True, target_rate=0.001, discount=0.0)
+    rows = jax.jit(threads.imitated)(jax.random.key(0))
+    chosen = np.array([0, 50, -1, -50])
+    batch = jax.tree.map(lambda x: x[chosen], rows)
+    state = agent.init(jax.random.key(0), 4, 1)
+    update = jax.jit(agent.update)
+    for _ in range(2000):
+        state, _ = update(state, batch, 1, None)
+    states = agent.soft(agent.every(state.critics[0], batch.observations))
+    np.testing.assert_allclose(states, [1, 1, -1, -1], atol=0.05)
+
+
+def test_a_first_update_is_that_of_the_protocol_and_clipping_shortens_it():
+    told = threads.situations()["pomdp-baselines"]
+    agent, clipped = told.agent, told.advice
+    state = agent.init(jax.random.key(0), 3 * threads.FRAMES, 1)
+    batch = jax.tree.map(lambda x: x[:32], threads.record(threads.Blind(), threads.at_random, jax.random.key(0), 64))
+    moves = []
+    for one in (agent, clipped, replace(clipped, critic=replace(clipped.critic, largest=1e9))):
+        after = one.update(state, batch, 1, jax.random.key(0))[0].critics[0]
+        moves.append(jnp.sqrt(sum(jnp.sum((x - y) ** 2) for x, y in zip(*map(jax.tree.leaves, (state.critics[0], after)), strict=True))))
+    assert moves[0] == moves[2] > moves[1]
+    np.testing.assert_allclose(moves[1], 1e-3 * 10, rtol=1e-2)
+
+
+def test_the_runs_come_out_again_as_far_as_a_test_can_go():
+    again = threads.run(threads.situations()["pomdp-baselines"], (9000, 0), blocks=10).query("seed == 0")
+    committed = TABLE.query("thread == 'pomdp-baselines' and seed == 0")
+    assert list(again["change"]) == list(committed["change"])
+    for then, now in zip(committed["passed"], again["passed"], strict=True):
+        assert now == then if 0 < then <= 10 * threads.BLOCK else now == 0
+    assert again["fault"].iloc[0] == committed["fault"].iloc[0]
+    for name in ("early", "value", "step"):
+        np.testing.assert_allclose(again[name].iloc[0], committed[name].iloc[0], rtol=2e-3)
+
+
+@pytest.mark.parametrize("thread", threads.situations())
+def test_the_table_is_whole_and_favours_what_the_protocol_says(thread):
+    rows = TABLE[TABLE["thread"] == thread]
+    told = threads.situations()[thread]
+    for change in told.changes():
+        assert sorted(rows.loc[rows["change"] == change, "seed"]) == list(threads.SEEDS)
+    assert set(rows.loc[rows["advised"], "change"]) == {told.name}
+    looked = rows[rows["change"] == "as it is"]
+    assert len(set(looked["early"])) == 1
+    for row in looked.itertuples():
+        if row.fault in {"none", "record"}:
+            assert row.favours == "nothing"
+        elif row.fault in {"step", "off-policy actions"}:
+            assert row.favours == (threads.SHORT if row.fault == "step" else threads.ON_DATA)
+        else:
+            assert row.favours == (threads.SLOW if row.held < row.growth else "nothing")
