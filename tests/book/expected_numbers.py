@@ -1549,6 +1549,28 @@ def dqn_passed() -> int:
     return max(min(steps for seed, steps, value in rows if seed == s and value > 100) for s in {seed for seed, _, _ in rows})
 
 
+def threads_rebuilt() -> tuple[int, int, int, int, int, int]:
+    """Runs that fail after their report; with a fault named; with a change favoured; mended by it; DrQ's alarms; all of DrQ."""
+    path = Path(__file__).parents[2] / "experiments" / "results" / "diagnose_threads.csv"
+    with path.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    ends = {(r["thread"], r["change"], r["seed"]): int(r["appeared"]) for r in rows}
+    counts = [0] * 6
+    for r in rows:
+        if r["change"] != "as it is":
+            continue
+        named, favoured = r["fault"] not in ("none", "can't tell"), r["favours"] != "nothing"
+        if r["thread"] == "DrQ":
+            counts[4] += r["fault"] != "none"
+            counts[5] += 1
+        elif int(r["appeared"]) > float(r["early"]):
+            counts[0] += 1
+            counts[1] += named
+            counts[2] += favoured
+            counts[3] += favoured and not ends[r["thread"], r["favours"], r["seed"]]
+    return tuple(counts)
+
+
 # --- Early warning: from the files of the runs, by ranks, and with a bootstrap of its own ------------------------------
 
 WARNINGS = STUDIES / "early_warning"
@@ -2065,6 +2087,12 @@ EXPECTED: dict[str, Expectation] = {
     "diagnose-sb3-without": lambda: dqn_values(1)[0],
     "diagnose-sb3-with": lambda: dqn_values(500)[1],
     "diagnose-sb3-passed": dqn_passed,
+    "diagnose-six-failing": lambda: threads_rebuilt()[0],
+    "diagnose-six-named": lambda: threads_rebuilt()[1],
+    "diagnose-six-favoured": lambda: threads_rebuilt()[2],
+    "diagnose-six-mended": lambda: threads_rebuilt()[3],
+    "diagnose-six-alarms": lambda: threads_rebuilt()[4],
+    "diagnose-six-quiet": lambda: threads_rebuilt()[5],
     "diagnose-warn-passed": lambda: sum(run[1] < np.inf for runs in watched().values() for run in runs),
     # The table that the chapter reads has four digits.
     "diagnose-warn-slope": (lambda: won("slope"), 1e-4),
