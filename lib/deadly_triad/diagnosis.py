@@ -30,7 +30,7 @@ A network with a single weight, at a pair whose successor has twice its value (w
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ from deadly_triad._checks import check_count, check_discount, check_number, chec
 from deadly_triad.episodes import Episodes
 from deadly_triad.kernel_updates import Coupling, Rows, Theorem2, theorem_2
 from deadly_triad.networks import Network, dense
-from deadly_triad.ntk import Factors, check_network, count_samples, gram, kernel_factors, pull_back
+from deadly_triad.ntk import Factors, add_squares, check_network, count_samples, gram, in_float64, kernel_factors, pull_back
 from deadly_triad.stability import Stability, analyse_stability, spectral_radius
 
 HORIZON: Final = 1000
@@ -413,7 +413,7 @@ class Diagnosis:
 
 
 def diagnose(
-    network: Network,
+    network: "Network | Differentiable",
     parameters: PyTree,
     inputs: PyTree,
     next_inputs: PyTree,
@@ -442,8 +442,8 @@ def diagnose(
     legs and cures, which are found when they are asked for or printed, take as much again several times.
 
     Args:
-        network: the function $Q_\theta$ (see `networks`).
-        parameters: $\theta$.
+        network: the function $Q_\theta$ (see `networks`), or what `adapters.from_torch` makes of a module of PyTorch.
+        parameters: $\theta$; None with a network that has its own.
         inputs: the n pairs of the batch.
         next_inputs: the m bootstrap pairs. What stands in those without weight is not looked at.
         discount: $\gamma$, in [0, 1).
@@ -479,16 +479,22 @@ def diagnose(
         if np.shape(ends) != (n,) or np.asarray(ends).dtype != bool:
             raise ValueError(f"ends must be {n} booleans, one a transition, got shape {np.shape(ends)} of {np.asarray(ends).dtype}")
         B = np.where(np.asarray(ends)[:, None], 0.0, B)
-    here = _gradients(network, parameters, inputs, scales)
+    if isinstance(network, Differentiable):
+        if parameters is not None:
+            raise ValueError("parameters must be None with a network that has its own")
+        seen = network
+    else:
+        seen = _Function(network, parameters)
+    here = seen.factors(inputs, scales)
     coupling = Coupling(gram(here), np.full(n, 1 / n) if rho is None else np.asarray(rho, float))
-    across, ahead, sizes = _across(network, parameters, next_inputs, here, B, scales)
+    across, ahead, sizes = _across(seen, next_inputs, here, B, scales)
     matrix = error_matrix(coupling, across, B, discount)
     matrix_of_data = None
     if next_of_data is not None:
         if count_samples(next_of_data) != n:
             raise ValueError(f"next_of_data must hold {n} pairs, one a transition, got {count_samples(next_of_data)}")
         E = np.diag(B.any(axis=1).astype(float))
-        matrix_of_data = error_matrix(coupling, _across(network, parameters, next_of_data, here, E, scales)[0], E, discount)
+        matrix_of_data = error_matrix(coupling, _across(seen, next_of_data, here, E, scales)[0], E, discount)
     eigenvalues, root = np.linalg.eigvalsh(coupling.kernel), np.sqrt(coupling.rho)
     if np.ptp(root) == 0:
         largest = float(coupling.rho[0] * eigenvalues[-1])
@@ -496,7 +502,7 @@ def diagnose(
         largest = float(np.linalg.eigvalsh(root[:, None] * coupling.kernel * root)[-1])
     rounding = n * float(np.finfo(np.dtype(here.Q.dtype)).eps)
     values, move = _read_values(
-        network, parameters, inputs, here, coupling, discount * B @ ahead, discount, step_size, rewards, targets, largest_reward, scales
+        seen, inputs, here, coupling, discount * B @ ahead, discount, step_size, rewards, targets, largest_reward, scales
     )
     return Diagnosis(
         coupling,
@@ -504,7 +510,7 @@ def diagnose(
         analyse_stability(matrix),
         matrix,
         2 / largest * (1 + momentum) / (1 - momentum) if largest > 0 else np.inf,
-        _read_policy(network, parameters, here, values, at_policy, n_action_columns),
+        _read_policy(seen, here, values, at_policy, n_action_columns),
         float(eigenvalues[-1] / eigenvalues[0]) if eigenvalues[0] > rounding * eigenvalues[-1] else np.inf,
         move,
         episodes,
@@ -515,21 +521,37 @@ def diagnose(
     )
 
 
+@runtime_checkable
+class Differentiable(Protocol):
+    """What `diagnose` asks of a network that is no function in JAX. Arrays are of NumPy or JAX, in the network's precision."""
+
+    def factors(self, pairs: PyTree, scales: PyTree = None) -> Factors:
+        """Values and gradients of n pairs; with scales, gradients times their roots, in `Factors.others`."""
+
+    def values(self, pairs: PyTree) -> Any:
+        """Of the pairs, shape (n,)."""
+
+    def stepped(self, pairs: PyTree, zeta: Float[np.ndarray, " n"], scales: PyTree = None) -> Any:
+        r"""Their values at $\theta + p \circ J^\top \zeta$, shape (n,)."""
+
+    def slopes(self, pairs: PyTree) -> Any:
+        """Gradients of the values in the pairs, then an array, of its shape."""
+
+
 def _across(
-    network: Network, parameters: PyTree, pairs: PyTree, here: Factors, B: Float[np.ndarray, "n m"], scales: PyTree
+    seen: Differentiable, pairs: PyTree, here: Factors, B: Float[np.ndarray, "n m"], scales: PyTree
 ) -> tuple[Float[np.ndarray, "m n"], Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
     """The kernel between other pairs and the batch, their values and squared gradients; zero for those that have no weight."""
     used, n = np.asarray(B.any(axis=0)), len(here.Q)
     across, values, sizes = np.zeros((len(used), n)), np.zeros(len(used)), np.zeros(len(used))
     if used.any():
-        there = _gradients(network, parameters, jax.tree.map(lambda leaf: jnp.asarray(leaf)[used], pairs), scales)
-        across[used], values[used], sizes[used] = gram(there, here), np.asarray(there.Q, float), np.asarray(there.diagonal(), float)
+        there = seen.factors(jax.tree.map(lambda leaf: np.asarray(leaf)[used], pairs), scales)
+        across[used], values[used], sizes[used] = gram(there, here), np.asarray(there.Q, float), add_squares(in_float64(there))
     return across, values, sizes
 
 
 def _read_values(
-    network: Network,
-    parameters: PyTree,
+    seen: Differentiable,
     inputs: PyTree,
     here: Factors,
     coupling: Coupling,
@@ -553,42 +575,63 @@ def _read_values(
     reach = float(np.abs(rewards).max()) if largest_reward is None else check_positive("largest_reward", largest_reward)
     delta = targets - Q
     values = Values(largest, float(np.abs(targets).max()), reach / (1 - discount), float(np.sqrt(np.mean(delta**2))))
-    zeta = coupling.rho * delta
-    direction = _direction(here, parameters, jnp.asarray(zeta, here.Q.dtype), scales)
-    after = jax.tree.map(lambda p, d: p + step_size * d, parameters, direction)
-    moved = np.asarray(network(after, _follow(inputs, here), dense), float) - Q
+    zeta = step_size * coupling.rho * delta
+    moved = np.asarray(seen.stepped(inputs, zeta, scales), float) - Q
     length = float(np.linalg.norm(moved))
-    second = float(np.linalg.norm(moved - step_size * coupling.kernel @ zeta)) / length if length > 0 else np.nan
+    second = float(np.linalg.norm(moved - coupling.kernel @ zeta)) / length if length > 0 else np.nan
     cosine = float(moved @ delta) / (length * float(np.linalg.norm(delta))) if length > 0 else np.nan
     return values, Move(cosine, second)
 
 
-def _read_policy(network: Network, parameters: PyTree, here: Factors, values: Values, at_policy: PyTree, n_action_columns: int) -> Values:
+def _read_policy(seen: Differentiable, here: Factors, values: Values, at_policy: PyTree, n_action_columns: int) -> Values:
     """Overestimation at the policy's actions, and the slope there."""
     if at_policy is None:
         return values
     n = len(here.Q)
     if count_samples(at_policy) != n:
         raise ValueError(f"at_policy must hold {n} pairs, one an observation of the batch, got {count_samples(at_policy)}")
-    pairs = _follow(at_policy, here)
-    there = np.asarray(network(parameters, pairs, dense), float)
+    there = np.asarray(seen.values(at_policy), float)
     values = replace(values, overestimation=float(np.mean(there - np.asarray(here.Q, float))))
     if not n_action_columns:
         return values
-    slopes = np.asarray(_slopes(network, parameters, pairs), float)[:, -n_action_columns:]
+    slopes = np.asarray(seen.slopes(at_policy), float)[:, -n_action_columns:]
     return replace(values, slope=float(np.mean(np.linalg.norm(slopes, axis=1))))
 
 
-def _gradients(network: Network, parameters: PyTree, pairs: PyTree, scales: PyTree) -> Factors:
-    """The factors, with gradients times the roots of the scales, so that their products are the kernel of the scaled update."""
-    plain = kernel_factors(network, parameters, pairs)
-    if scales is None:
-        return plain
-    wrong = [np.shape(s) != np.shape(p) for s, p in zip(jax.tree.leaves(scales), jax.tree.leaves(parameters), strict=True)]
-    if any(wrong) or not all(np.all(np.isfinite(s) & (np.asarray(s) > 0)) for s in jax.tree.leaves(scales)):
-        raise ValueError("scales must be positive and finite, and shaped as the parameters")
-    rows = _rows(network, parameters, _follow(pairs, plain))
-    return Factors(plain.Q, (), tuple(r * jnp.sqrt(jnp.ravel(s)) for r, s in zip(rows, jax.tree.leaves(scales), strict=True)))
+@dataclass(frozen=True)
+class _Function:
+    """A network that is a function in JAX, at its parameters; see `Differentiable`."""
+
+    network: Network
+    parameters: PyTree
+
+    def factors(self, pairs: PyTree, scales: PyTree = None) -> Factors:
+        plain = kernel_factors(self.network, self.parameters, pairs)
+        if scales is None:
+            return plain
+        wrong = [np.shape(s) != np.shape(p) for s, p in zip(jax.tree.leaves(scales), jax.tree.leaves(self.parameters), strict=True)]
+        if any(wrong) or not all(np.all(np.isfinite(s) & (np.asarray(s) > 0)) for s in jax.tree.leaves(scales)):
+            raise ValueError("scales must be positive and finite, and shaped as the parameters")
+        rows = _rows(self.network, self.parameters, self.follow(pairs))
+        return Factors(plain.Q, (), tuple(r * jnp.sqrt(jnp.ravel(s)) for r, s in zip(rows, jax.tree.leaves(scales), strict=True)))
+
+    def values(self, pairs: PyTree) -> Any:
+        return self.network(self.parameters, self.follow(pairs), dense)
+
+    def stepped(self, pairs: PyTree, zeta: Float[np.ndarray, " n"], scales: PyTree = None) -> Any:
+        here = self.factors(pairs)
+        step = pull_back(here, self.parameters, jnp.asarray(zeta, here.Q.dtype))
+        if scales is not None:
+            step = jax.tree.map(lambda d, p: d * p, step, scales)
+        return self.network(jax.tree.map(lambda p, d: p + d, self.parameters, step), self.follow(pairs), dense)
+
+    def slopes(self, pairs: PyTree) -> Any:
+        return _slopes(self.network, self.parameters, self.follow(pairs))
+
+    def follow(self, pairs: PyTree) -> PyTree:
+        """The real ones among them in the precision of the network."""
+        dtype = jnp.result_type(*jax.tree.leaves(self.parameters))
+        return jax.tree.map(lambda x: jnp.asarray(x, dtype if jnp.issubdtype(jnp.result_type(x), jnp.floating) else None), pairs)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -600,21 +643,6 @@ def _rows(network: Network, parameters: PyTree, pairs: PyTree) -> list[Float[Arr
 
     rows = jax.vmap(lambda pair: jax.grad(value)(parameters, pair))(pairs)
     return [leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(rows)]
-
-
-def _direction(here: Factors, parameters: PyTree, zeta: Float[Array, " n"], scales: PyTree) -> PyTree:
-    if scales is None:
-        return pull_back(here, parameters, zeta)
-    leaves, structure = jax.tree.flatten(parameters)
-    roots = [jnp.sqrt(jnp.asarray(s)) for s in jax.tree.leaves(scales)]
-    moves = [(zeta @ g).reshape(p.shape) * root for g, p, root in zip(here.others, leaves, roots, strict=True)]
-    return jax.tree.unflatten(structure, moves)
-
-
-def _follow(pairs: PyTree, here: Factors) -> PyTree:
-    """The real ones among them in the precision of the network."""
-    dtype = here.Q.dtype
-    return jax.tree.map(lambda x: jnp.asarray(x, dtype if jnp.issubdtype(jnp.result_type(x), jnp.floating) else None), pairs)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -120,8 +120,13 @@ def gram(here: Factors, there: Factors | None = None) -> Float[np.ndarray, "n m"
     """
     there = here if there is None else there
     check_make(here, there)
-    here, there = (jax.tree.map(lambda leaf: np.asarray(leaf, float), factors) for factors in (here, there))
+    here, there = map(in_float64, (here, there))
     return add_products(here, there, np.zeros((len(here.Q), len(there.Q))))
+
+
+def in_float64(factors: Factors) -> Factors:
+    """The factors in NumPy and float64."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf, float), factors)
 
 
 def kernel_factors(network: Network, parameters: PyTree, inputs: PyTree) -> Factors:
@@ -251,16 +256,19 @@ def add_products(here: Factors, there: Factors, K: Any) -> Any:
     return K
 
 
-@jax.jit
-def _diagonal(factors: Factors) -> Array:
-    total = jnp.zeros_like(factors.Q)
+def add_squares(factors: Factors) -> Any:
+    """The diagonal of the kernel, in JAX, NumPy or PyTorch, whichever the factors are of."""
+    total: Any = 0.0
     for layer in factors.layers:
         for A, G in zip(layer.inputs, layer.gradients, strict=True):
             for B, H in zip(layer.inputs, layer.gradients, strict=True):
-                total += (jnp.sum(A * B, axis=1) + layer.bias) * jnp.sum(G * H, axis=1)
+                total = total + ((A * B).sum(axis=1) + layer.bias) * (G * H).sum(axis=1)
     for g in factors.others:
-        total += jnp.sum(g * g, axis=1)
+        total = total + (g * g).sum(axis=1)
     return total
+
+
+_diagonal = jax.jit(add_squares)
 
 
 # --- One batch -------------------------------------------------------------------------------------------------------

@@ -43,8 +43,8 @@ SHELL = """<!DOCTYPE html>
 def anchor(page: str, name: str = "") -> str:
     """The id that a place of a page has in the whole book.
 
-    >>> anchor("chapters/01_maps.html", "thm-banach"), anchor("intro.html")
-    ('chapters-01_maps--thm-banach', 'intro')
+    >>> anchor("chapters/01_contraction_maps.html", "thm-banach"), anchor("intro.html")
+    ('chapters-01_contraction_maps--thm-banach', 'intro')
     """
     return "--".join(filter(None, [page.removesuffix(".html").replace("/", "-"), name]))
 

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import yaml
 from bs4 import BeautifulSoup
 from deadly_triad_book.pages.cards import DISPLAYED, PACE, cards, minutes, name, words
 from docutils import nodes
@@ -50,6 +51,13 @@ def test_one_knows_what_stands_before_and_the_first_course_needs_nothing_else():
     for key, card in cards().items():
         assert all(order.index(known) < order.index(key) for known in card["know"]), key
         assert not card["course"] or all(cards()[known]["course"] for known in card["know"]), key
+
+
+def test_the_introduction_says_how_minutes_are_counted_and_where_the_first_course_goes(root):
+    assert f"{PACE} words to each" in (root / "intro.md").read_text(encoding="utf-8")
+    parts = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))["parts"]
+    chapters = [[name(chapter["file"]) for chapter in part["chapters"] if chapter["file"].startswith("chapters/")] for part in parts]
+    assert all(any(cards()[chapter]["course"] for chapter in part) for part in chapters if part)
 
 
 @pytest.fixture(scope="module")

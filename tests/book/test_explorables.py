@@ -730,6 +730,7 @@ def test_the_board_without_scripts_is_a_table_with_all_reasons(browser, chapter_
         assert figure.locator("table [role=img]").count() == figure.locator("tbody tr").count() * figure.locator("thead th").count()
         assert figure.locator("button, input, select").count() == 0
         assert figure.locator("[data-why]").last.is_visible()
+        assert figure.locator(".ex-reasons").is_visible()
         assert figure.get_by_role("link").first.get_attribute("href").endswith("#thm-largest-step")
 
 

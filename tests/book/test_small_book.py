@@ -32,6 +32,10 @@ A first paragraph, which tells what it is about.
    :label: lem-two
 
    It helps.
+
+.. raw:: html
+
+   <table class="dataframe"><tr><th></th><th>a</th></tr></table>
 """,
     "appendices/statements.rst": "Theorems\n========\n\n.. statements::\n",
     "appendices/bibliography.rst": "Bibliography\n============\n\n.. bibliography::\n",
@@ -46,7 +50,7 @@ A first paragraph, which tells what it is about.
 """,
     "appendices/terms.yml": "a term; beneath it: chapters/one#one\nat home: chapters/one#one\n",
 }
-OURS = ("formulas", "icons", "identity", "previews", "references", "repository", "search", "standalone", "statements")
+OURS = ("formulas", "icons", "identity", "previews", "references", "repository", "search", "standalone", "statements", "tables")
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +115,20 @@ def test_a_work_is_linked_by_its_doi_its_number_and_its_address(small):
         "arXiv:1903.08894": "https://arxiv.org/abs/1903.08894",
         "doi:10.1000/1": "https://doi.org/10.1000/1",
     }
+
+
+def test_works_are_items_of_a_list(small):
+    (items,) = read(small / "appendices" / "bibliography.html").select("article [role=list]")
+    assert [item["role"] for item in items.find_all("div", recursive=False)] == ["listitem"]
+
+
+def test_the_corner_of_a_table_is_no_heading(small):
+    row = read(small / "chapters" / "one.html").select_one("table.dataframe tr")
+    assert [cell.name for cell in row.find_all(["td", "th"])] == ["td", "th"]
+
+
+def test_the_mark_is_in_a_landmark(small):
+    assert read(small / "index.html").select_one("section[aria-label] .navbar-brand")
 
 
 def test_the_search_is_asked_in_our_way(small):

@@ -4,6 +4,8 @@ import doctest
 import os
 from importlib.util import find_spec
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,9 +15,11 @@ if find_spec("torch") is None and "torch" not in os.environ.get("DEADLY_TRIAD_RE
 
 import torch
 from deadly_triad import ntk
+from deadly_triad.adapters import from_torch, torch_factors
 from deadly_triad.adapters import torch as adapter
-from deadly_triad.adapters import torch_factors
+from deadly_triad.diagnosis import diagnose
 from deadly_triad.kernel_updates import Coupling, theorem_2
+from deadly_triad.networks import Dense, action_value_network, value_network
 from torch import nn
 from torch.nn.functional import linear
 
@@ -392,6 +396,72 @@ def test_columns_are_formed_one_by_one_where_pytorch_cannot_batch(monkeypatch):
     monkeypatch.setattr(torch.autograd, "grad", unbatched)
     np.testing.assert_allclose(torch_factors(module, X).kernel(), K, rtol=TOLERANCE)
     assert len(singles) >= N
+
+
+# --- Modules in a report ---------------------------------------------------------------------------------------------
+
+
+def as_in_jax(module):
+    """The same network as a function in JAX, with its parameters."""
+    layers = [layer for layer in module if isinstance(layer, nn.Linear)]
+    return [Dense(jnp.asarray(layer.weight.detach().numpy().T), jnp.asarray(layer.bias.detach().numpy())) for layer in layers]
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("action_values", [False, True])
+def test_a_module_has_the_report_of_the_same_network_in_jax(action_values, scaled):
+    with jax.enable_x64(True):
+        torch.manual_seed(0)
+        module = mlp(n_outputs=4 if action_values else 1).double()
+        network = action_value_network("tanh") if action_values else value_network("tanh")
+        layers = as_in_jax(module)
+        rng = np.random.default_rng(0)
+
+        def pairs():
+            return (rng.standard_normal((N, 3)), rng.integers(0, 4, N)) if action_values else rng.standard_normal((N, 3))
+
+        told = {
+            "inputs": pairs(),
+            "next_inputs": pairs(),
+            "rewards": rng.standard_normal(N),
+            "at_policy": pairs(),
+            "next_of_data": pairs(),
+            "n_action_columns": 0 if action_values else 2,
+            "discount": 0.9,
+            "step_size": 0.1,
+        }
+        scales = {name: rng.uniform(0.5, 2, tuple(p.shape)) for name, p in module.named_parameters()} if scaled else None
+        of_layers = [Dense(jnp.asarray(scales[f"{i}.weight"].T), jnp.asarray(scales[f"{i}.bias"])) for i in (0, 2)] if scaled else None
+        before = {name: value.clone() for name, value in module.state_dict().items()}
+        found = diagnose(from_torch(module, action_values=action_values), None, scales=scales, **told)
+        expected = diagnose(network, layers, scales=of_layers, **told)
+        assert found.numbers == pytest.approx(expected.numbers, rel=1e-8, nan_ok=True)
+        np.testing.assert_allclose(found.matrix, expected.matrix, atol=1e-12)
+        assert (found.fault.name, str(found)) == (expected.fault.name, str(expected))
+        assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+        assert all(p.grad is None for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "scales", "message"),
+    [
+        ([1.0], None, "parameters must be None with a network that has its own"),
+        (None, {"0.weight": np.ones((8, 3))}, "scales must have the names of the parameters, 0.weight, 0.bias, 2.weight, 2.bias"),
+        (None, lambda shape: np.ones((2, *shape)), "shaped as the parameters, but that of 0.weight is not"),
+        (
+            None,
+            lambda name, shape: np.full(shape, -1.0 if name == "2.bias" else 1.0),
+            "must be positive and finite, .* that of 2.bias is not",
+        ),
+        (None, lambda shape: np.full(shape, np.inf), "must be positive and finite"),
+    ],
+)
+def test_a_report_on_a_module_is_refused_by_name(parameters, scales, message):
+    module = mlp().double()
+    if callable(scales):
+        scales = {name: scales(tuple(p.shape)) for name, p in module.named_parameters()}
+    with pytest.raises(ValueError, match=message):
+        diagnose(from_torch(module), parameters, X.numpy(), X.numpy(), discount=0.9, step_size=0.1, scales=scales)
 
 
 def test_the_example_in_the_docstring_runs():

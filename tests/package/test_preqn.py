@@ -1,5 +1,6 @@
 """`preqn`: the update against a dense Jacobian and least squares, the solver's limits, and a line search that rejects."""
 
+import inspect
 from functools import partial
 
 import jax
@@ -173,6 +174,12 @@ SEARCH = Settings(step_size=1.0, alignment=0.9, decay=0.5, max_backtracks=6)
 def search(values_at, direction, settings=SEARCH):
     start = jnp.zeros(2)
     return line_search(values_at, start, direction, values_at(start), DELTA, settings)
+
+
+def test_the_solver_alone_has_the_defaults_of_the_settings_and_these_are_the_books():
+    assert Settings() == (0.1, 0.97, 0.5, 10, 1e-4, 2)
+    parameters = inspect.signature(solve_kernel).parameters
+    assert all(parameters[name].default == getattr(Settings(), name) for name in ("shift", "refinements"))
 
 
 def test_a_good_first_step_is_taken_whole():

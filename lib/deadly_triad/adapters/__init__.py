@@ -6,24 +6,26 @@ tied or read past its layer. A warning says so once, with the price; learned sca
 
 `from_linen`, `from_nnx`, `from_equinox` and `from_function` give a network, its parameters and the way back (see `Adapted`), for
 `kernel_factors`, `row_sums`, `preqn.step` and all else that takes a network. A module may be adapted anew at each step: that compiles
-nothing, for equal modules are equal networks. `torch_factors` gives the kernel of a module of PyTorch, `from_sb3` what `diagnose` asks of
-an agent of stable-baselines3, `torch_layers` the layers of a state dict.
+nothing, for equal modules are equal networks. `torch_factors` gives the kernel of a module of PyTorch and `from_torch` the module as
+`diagnose` takes it, `from_sb3` what `diagnose` asks of an agent of stable-baselines3, `torch_layers` the layers of a state dict.
 
 Each library is an optional extra, and needed only by who calls its adapter.
 """
 
 from deadly_triad.adapters.jax import Adapted, from_equinox, from_function, from_linen, from_nnx
 from deadly_triad.adapters.sb3 import from_sb3, torch_layers
-from deadly_triad.adapters.torch import TorchFactors, torch_factors
+from deadly_triad.adapters.torch import TorchFactors, TorchNetwork, from_torch, torch_factors
 
 __all__ = [
     "Adapted",
     "TorchFactors",
+    "TorchNetwork",
     "from_equinox",
     "from_function",
     "from_linen",
     "from_nnx",
     "from_sb3",
+    "from_torch",
     "torch_factors",
     "torch_layers",
 ]

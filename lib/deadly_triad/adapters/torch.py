@@ -6,6 +6,7 @@ second pass gives, must be the one from the factors. So nothing that happens to 
 parametrisation, mixing of samples) is missed: such a weight takes its columns of the Jacobian.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from jaxtyping import Float
 
 from deadly_triad.adapters.jax import call_module, one_value, require
 from deadly_triad.networks import Dense
-from deadly_triad.ntk import Factors, LayerFactors, add_products, check_make, count_samples, tell_columns
+from deadly_triad.ntk import Factors, LayerFactors, add_products, add_squares, check_make, count_samples, tell_columns
 
 Tensor = Any  # torch.Tensor, where torch is installed
 _OPTIONS: dict[str, Any] = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}  # of autograd
@@ -58,10 +59,7 @@ class TorchFactors:
 
     def diagonal(self) -> Float[np.ndarray, " n"]:
         """The diagonal of $K$, without the rest, shape (n,)."""
-        calls = [(layer, list(zip(layer.inputs, layer.gradients, strict=True))) for layer in self.factors.layers]
-        layered = (((A * B).sum(1) + layer.bias) * (G * H).sum(1) for layer, pairs in calls for A, G in pairs for B, H in pairs)
-        total: Tensor = sum(layered) + sum((g * g).sum(1) for g in self.factors.others)
-        return total.cpu().numpy()
+        return add_squares(self.factors).cpu().numpy()
 
     def pull_back(self, zeta: Any) -> dict[str, Tensor]:
         r"""$J^\top \zeta$: a tensor for each parameter that requires a gradient, by the names of `module.named_parameters()`.
@@ -80,6 +78,84 @@ class TorchFactors:
             update[weight] = sum((zeta[:, None] * G).T @ A for A, G in zip(layer.inputs, layer.gradients, strict=True))
             update[bias] = sum(zeta @ G for G in layer.gradients)
         return {name: update[name].reshape(shape) for name, shape in self.shapes.items()}
+
+
+@dataclass(frozen=True)
+class TorchNetwork:
+    """A module of PyTorch as `diagnose` takes it, without parameters: it has its own (see `diagnosis.Differentiable`).
+
+    Attributes:
+        module: see `torch_factors`.
+        action_values: see `torch_factors`.
+    """
+
+    module: Any
+    action_values: bool = False
+
+    def factors(self, pairs: Any, scales: dict[str, Any] | None = None) -> Factors:
+        """Values and gradients in NumPy; with scales, which are by the names of parameters, gradients times their roots."""
+        found = torch_factors(self.module, pairs, action_values=self.action_values)
+        if scales is None:
+            return jax.tree.map(_in_numpy, found.factors)
+        if scales.keys() != found.shapes.keys():
+            raise ValueError(f"scales must have the names of the parameters, {', '.join(found.shapes)}, got {', '.join(scales)}")
+        torch, roots = require("torch", "torch"), []
+        for name, shape in found.shapes.items():
+            scale = _in_numpy(scales[name])
+            if scale.shape != shape or not np.all(np.isfinite(scale) & (scale > 0)):
+                raise ValueError(f"scales must be positive and finite, and shaped as the parameters, but that of {name} is not")
+            roots.append(np.sqrt(scale.ravel()))
+        trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        with torch.inference_mode(False), torch.enable_grad():
+            Q = _values(torch, self.module, pairs, next(iter(trained.values())), self.action_values)
+            columns = _columns(torch, Q, list(trained.values()))
+        return Factors(_in_numpy(Q), (), tuple(_in_numpy(g) * root for g, root in zip(columns, roots, strict=True)))
+
+    def values(self, pairs: Any) -> np.ndarray:
+        """Of the pairs, shape (n,)."""
+        torch = require("torch", "torch")
+        with torch.no_grad():
+            return _in_numpy(_values(torch, self.module, pairs, next(self.module.parameters()), self.action_values))
+
+    def stepped(self, pairs: Any, zeta: Float[np.ndarray, " n"], scales: dict[str, Any] | None = None) -> np.ndarray:
+        """Their values after a step of a copy of the module, shape (n,)."""
+        step = torch_factors(self.module, pairs, action_values=self.action_values).pull_back(zeta)
+        torch, moved = require("torch", "torch"), copy.deepcopy(self.module)
+        with torch.no_grad():
+            for name, p in moved.named_parameters():
+                if name in step:
+                    scale = 1.0 if scales is None else torch.as_tensor(_in_numpy(scales[name]), dtype=p.dtype, device=p.device)
+                    p += scale * step[name]
+        return TorchNetwork(moved, self.action_values).values(pairs)
+
+    def slopes(self, pairs: Any) -> np.ndarray:
+        """Gradients of the values in the pairs, then one array, of its shape."""
+        torch, like = require("torch", "torch"), next(self.module.parameters())
+        with torch.inference_mode(False), torch.enable_grad():
+            x = torch.as_tensor(_in_numpy(pairs), device=like.device).to(like.dtype, copy=True).requires_grad_()
+            (found,) = torch.autograd.grad(call_module(self.module, x).sum(), x)
+        return _in_numpy(found)
+
+
+def from_torch(module: Any, *, action_values: bool = False) -> TorchNetwork:
+    """A module of PyTorch for `diagnose`, which leaves it as it is.
+
+    >>> import deadly_triad as dt
+    >>> import torch
+    >>> critic = torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.LayerNorm(64), torch.nn.Tanh(), torch.nn.Linear(64, 1))
+    >>> report = dt.diagnose(dt.adapters.from_torch(critic), None, np.eye(3), np.eye(3), discount=0.99, step_size=0.1)
+    >>> report.theorem_2.applies
+    False
+
+    Args:
+        module: see `torch_factors`, which names the errors, too.
+        action_values: see there.
+    """
+    return TorchNetwork(module, action_values)
+
+
+def _in_numpy(leaf: Any) -> Any:
+    return leaf.detach().cpu().numpy() if hasattr(leaf, "detach") else np.asarray(leaf)
 
 
 def torch_factors(module: Any, inputs: Any, *, action_values: bool = False) -> TorchFactors:
@@ -204,7 +280,7 @@ def _alike(here: Tensor, there: Tensor, size: Tensor) -> bool:
 def _values(torch: Any, module: Any, inputs: Any, like: Tensor, action_values: bool) -> Tensor:
     def follow(leaf: Any) -> Tensor:
         """A copy where the module is, in its precision if it is real: the module may write into it."""
-        tensor = torch.as_tensor(leaf, device=like.device).detach()
+        tensor = torch.as_tensor(leaf if torch.is_tensor(leaf) else np.array(leaf), device=like.device).detach()
         return tensor.to(like.dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
 
     def select(outputs: Tensor, actions: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def cards() -> dict[str, dict[str, Any]]:
 def name(page: str) -> str:
     """The name of a chapter.
 
-    >>> name("chapters/07_action_values")
+    >>> name("chapters/06_action_values")
     'action_values'
     """
     return re.sub(r"^chapters/\d+_", "", page)

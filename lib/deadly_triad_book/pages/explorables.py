@@ -133,7 +133,12 @@ class ExplorableDirective(SphinxDirective):
         self.add_name(node)
         reasons = [child for child in content.children if isinstance(child, explorable_why)]
         node += [child for child in content.children if child not in reasons]
-        node += [explorable_picture(**shown), *reasons]
+        node += [explorable_picture(**shown)]
+        if reasons:
+            node += [
+                nodes.raw("", '<p class="ex-reasons">Why it ends so, in one state of the figure or another:</p>', format="html"),
+                *reasons,
+            ]
         return [node]
 
     def data(self) -> str:

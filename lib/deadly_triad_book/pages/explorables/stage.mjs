@@ -75,6 +75,7 @@ export function play(root, made) {
   said.before(controls);
   root.append(aloud);
   const whys = [...root.querySelectorAll("[data-why]")];
+  root.querySelector(".ex-reasons")?.remove();
   if (whys.length) panels[0].closest("figure").after(element("div", { className: "ex-whys" }, ...whys));
 
   function draw() {
