@@ -1,7 +1,6 @@
-"""The six threads rebuilt small: the tasks by another route, and the committed table from its beginning."""
+"""The six threads rebuilt small: the tasks by another route, and whether the committed table is whole."""
 
 import importlib.util
-from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
@@ -50,7 +49,7 @@ def test_the_kernel_of_the_recurrent_critic_is_formed_layer_by_layer():
         agent = threads.Recurrent(critic=threads.Clipped(), target_rate=1.0, smoothing=0.0)
         critic = agent.init(jax.random.key(0), 3 * threads.FRAMES, 1).critics[0]
         pairs = jax.random.normal(jax.random.key(1), (4, 3 * threads.FRAMES + 1))
-        rows = jax.jacobian(lambda p: agent.network(p, pairs, dense))(critic)
+        rows = jax.jit(jax.jacobian(lambda p: agent.network(p, pairs, dense)))(critic)
         J = np.concatenate([np.asarray(leaf).reshape(4, -1) for leaf in jax.tree.leaves(rows)], axis=1)
         np.testing.assert_allclose(kernel_factors(agent.network, critic, pairs).kernel(), J @ J.T, rtol=1e-9)
 
@@ -66,30 +65,6 @@ def test_alone_the_rows_of_an_expert_want_rewards_of_one_and_the_others_of_minus
         state, _ = update(state, batch, 1, None)
     states = agent.soft(agent.every(state.critics[0], batch.observations))
     np.testing.assert_allclose(states, [1, 1, -1, -1], atol=0.05)
-
-
-def test_a_first_update_is_that_of_the_protocol_and_clipping_shortens_it():
-    told = threads.situations()["pomdp-baselines"]
-    agent, clipped = told.agent, told.advice
-    state = agent.init(jax.random.key(0), 3 * threads.FRAMES, 1)
-    batch = jax.tree.map(lambda x: x[:32], threads.record(threads.Blind(), threads.at_random, jax.random.key(0), 64))
-    moves = []
-    for one in (agent, clipped, replace(clipped, critic=replace(clipped.critic, largest=1e9))):
-        after = one.update(state, batch, 1, jax.random.key(0))[0].critics[0]
-        moves.append(jnp.sqrt(sum(jnp.sum((x - y) ** 2) for x, y in zip(*map(jax.tree.leaves, (state.critics[0], after)), strict=True))))
-    assert moves[0] == moves[2] > moves[1]
-    np.testing.assert_allclose(moves[1], 1e-3 * 10, rtol=1e-2)
-
-
-def test_the_runs_come_out_again_as_far_as_a_test_can_go():
-    again = threads.run(threads.situations()["pomdp-baselines"], (9000, 0), blocks=10).query("seed == 0")
-    committed = TABLE.query("thread == 'pomdp-baselines' and seed == 0")
-    assert list(again["change"]) == list(committed["change"])
-    for then, now in zip(committed["passed"], again["passed"], strict=True):
-        assert now == then if 0 < then <= 10 * threads.BLOCK else now == 0
-    assert again["fault"].iloc[0] == committed["fault"].iloc[0]
-    for name in ("early", "value", "step"):
-        np.testing.assert_allclose(again[name].iloc[0], committed[name].iloc[0], rtol=2e-3)
 
 
 @pytest.mark.parametrize("thread", threads.situations())
