@@ -36,6 +36,13 @@ A first paragraph, which tells what it is about.
 .. raw:: html
 
    <table class="dataframe"><tr><th></th><th>a</th></tr></table>
+
+.. raw:: html
+
+   <table class="dataframe"><thead>
+     <tr style="text-align: right;"><th></th><th>a</th><th>b</th></tr>
+     <tr><th>rows</th><th></th><th></th></tr>
+   </thead></table>
 """,
     "appendices/statements.rst": "Theorems\n========\n\n.. statements::\n",
     "appendices/bibliography.rst": "Bibliography\n============\n\n.. bibliography::\n",
@@ -125,6 +132,11 @@ def test_works_are_items_of_a_list(small):
 def test_the_corner_of_a_table_is_no_heading(small):
     row = read(small / "chapters" / "one.html").select_one("table.dataframe tr")
     assert [cell.name for cell in row.find_all(["td", "th"])] == ["td", "th"]
+
+
+def test_the_name_of_the_rows_of_a_table_stands_in_its_corner(small):
+    (row,) = read(small / "chapters" / "one.html").select("table.dataframe thead tr")
+    assert [(cell.name, cell.text) for cell in row.find_all(["td", "th"])] == [("th", "rows"), ("th", "a"), ("th", "b")]
 
 
 def test_the_mark_is_in_a_landmark(small):
