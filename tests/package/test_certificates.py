@@ -65,7 +65,8 @@ def test_for_one_matrix_a_quadratic_norm_is_found_exactly_if_the_spectral_radius
     matrix = matrix / spectral_radius(matrix)
     certificate = quadratic_certificate(radius * matrix[None])
     assert certificate is not None
-    assert spectral_radius(radius * matrix) <= certificate.modulus < 1
+    assert spectral_radius(radius * matrix) <= certificate.modulus * (1 + 1e-12)  # for one row the two are equal, up to rounding
+    assert certificate.modulus < 1
     # The matrix may be far from normal; the norm is what is looked at, and not the solver's word.
     assert certificate.norm.of_matrix(radius * matrix) == certificate.modulus
     assert quadratic_certificate(matrix[None] / radius) is None

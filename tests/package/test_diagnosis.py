@@ -12,7 +12,7 @@ from deadly_triad.episodes import read_episodes
 from deadly_triad.examples import baird, w_to_2w
 from deadly_triad.kernel_updates import Coupling, theorem_2
 from deadly_triad.networks import Dense, action_value_network, dense, init_mlp, value_network
-from deadly_triad.ntk import kernel_factors, pull_back
+from deadly_triad.ntk import Factors, kernel_factors, pull_back
 from deadly_triad.stability import analyse_stability
 from matplotlib.figure import Figure
 
@@ -594,3 +594,41 @@ def test_what_does_not_fit_is_refused(changes, message):
 def test_rows_and_matrices_that_do_not_fit_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# --- A network that is no function in JAX -----------------------------------------------------------------------------
+
+
+class Weights:
+    """Values that are linear in the pairs, in NumPy."""
+
+    def __init__(self, w):
+        self.w = w
+
+    def factors(self, pairs, scales=None):
+        return Factors(pairs @ self.w, (), (pairs * np.sqrt(1.0 if scales is None else scales),))
+
+    def values(self, pairs):
+        return pairs @ self.w
+
+    def stepped(self, pairs, zeta, scales=None):
+        return pairs @ (self.w + (1.0 if scales is None else scales) * (zeta @ pairs))
+
+    def slopes(self, pairs):
+        return np.broadcast_to(self.w, pairs.shape)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_network_of_another_kind_has_the_report_of_its_twin_in_jax(scaled):
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        w, here, there, policy = (rng.standard_normal(shape) for shape in ((3,), (6, 3), (6, 3), (6, 3)))
+        scales = rng.uniform(0.5, 2, 3) if scaled else None
+        told = {"discount": 0.9, "step_size": 0.2, "rewards": rng.standard_normal(6), "at_policy": policy, "n_action_columns": 1}
+        found = diagnose(Weights(w), None, here, there, scales=scales, **told)
+        of_layer = Dense(jnp.asarray(scales[:, None]), None) if scaled else None
+        twin = diagnose(lambda p, x, hook: hook(p, x)[:, 0], Dense(jnp.asarray(w[:, None]), None), here, there, scales=of_layer, **told)
+        assert found.numbers == pytest.approx(twin.numbers, rel=1e-9, nan_ok=True)
+        np.testing.assert_allclose(found.matrix, twin.matrix, atol=1e-13)
+    with pytest.raises(ValueError, match="parameters must be None with a network that has its own"):
+        diagnose(Weights(w), w, here, there, discount=0.9, step_size=0.2)
