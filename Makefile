@@ -21,7 +21,7 @@ CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || comman
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book pdf serve lab test lint types unit setup notebooks pages adapters chromium bench experiments experiments-status experiments-tables experiments-worker lock clean
+.PHONY: help book pdf archive serve lab test lint types unit setup notebooks pages adapters chromium bench experiments experiments-status experiments-tables experiments-worker lock clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -116,6 +116,9 @@ $(BOOK): $(INSTALLED) $(READY) $(PACKAGE) $(MEASURED) $(CONTENT)
 
 pdf: $(DEVELOPER) $(BOOK) chromium  ## the book as one PDF, with bookmarks (Chromium prints it)
 	@$(BIN)/python -m deadly_triad_book.printing
+
+archive: $(BOOK)  ## the built pages as one zip, to read them without a network
+	@$(BIN)/python -c 'import shutil; print("The archive is", shutil.make_archive("$(BUILD)/when-q-learning-diverges", "zip", "$(HTML)"))'
 
 # Jupyter Book has no live reload and Sphinx's needs a conf.py: it is generated, and kept out of the way.
 serve: $(DEVELOPER) $(INSTALLED) $(READY)  ## show the book at http://localhost:8000 (or PORT=…), rebuilt at every edit
