@@ -179,7 +179,7 @@ class Clipped:
 
     def descend(self, parameters: Any, state: Any, gradient: Any) -> tuple[Any, Any]:
         """One step."""
-        gradient = jax.tree.map(lambda g: g * jnp.minimum(1.0, self.largest / optax.global_norm(gradient)), gradient)
+        gradient = jax.tree.map(lambda g: g * jnp.minimum(1.0, self.largest / optax.tree.norm(gradient)), gradient)
         change, state = optax.scale_by_adam().update(gradient, state) if self.adam else (gradient, state)
         return jax.tree.map(lambda p, c: p - self.step_size * c, parameters, change), state
 
