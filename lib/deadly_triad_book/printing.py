@@ -149,22 +149,24 @@ def print_pages(html: Path, names: list[str], made: Path, browser: str) -> None:
     source, title = html / "whole.html", "When Q-Learning Diverges"
     text = whole(html, names, title)
     source.write_text(text, encoding="utf-8")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-background-networking"])
-        page = chromium.new_page()
-        page.set_default_timeout(0)
-        page.goto(source.as_uri())
-        page.pdf(
-            path=made,
-            outline=True,
-            tagged=True,
-            prefer_css_page_size=True,
-            display_header_footer=True,
-            header_template="<i></i>",
-            footer_template=FOOTER,
-        )
-        chromium.close()
-    source.unlink()
+    try:
+        with sync_playwright() as playwright:
+            chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-background-networking"])
+            page = chromium.new_page()
+            page.set_default_timeout(0)
+            page.goto(source.as_uri())
+            page.pdf(
+                path=made,
+                outline=True,
+                tagged=True,
+                prefer_css_page_size=True,
+                display_header_footer=True,
+                header_template="<i></i>",
+                footer_template=FOOTER,
+            )
+            chromium.close()
+    finally:
+        source.unlink()
     name_bookmarks(made, headings(text), title)
 
 
