@@ -279,6 +279,8 @@ def command(monkeypatch, capsys):
 
     def run(folder, *told, transitions="batch.npz", agent="agent.zip"):
         monkeypatch.setattr(sys, "argv", ["diagnose", str(folder / agent), "--transitions", str(folder / transitions), *told])
+        # What the shape checks make of the file would be kept as its compiled form, for everybody who types the command afterwards.
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
         capsys.readouterr()
         with pytest.raises(SystemExit) as left:
             runpy.run_module("deadly_triad.diagnose", run_name="__main__")
