@@ -41,7 +41,7 @@ from deadly_triad._checks import check_count, check_discount, check_number, chec
 from deadly_triad.episodes import Episodes
 from deadly_triad.kernel_updates import Coupling, Rows, Theorem2, theorem_2
 from deadly_triad.networks import Network, dense
-from deadly_triad.ntk import Factors, add_squares, check_network, count_samples, gram, in_float64, kernel_factors, pull_back
+from deadly_triad.ntk import Factors, add_squares, check_network, count_samples, gram, in_float64, kernel_factors
 from deadly_triad.stability import Stability, analyse_stability, spectral_radius
 
 HORIZON: Final = 1000
@@ -619,11 +619,7 @@ class _Function:
         return self.network(self.parameters, self.follow(pairs), dense)
 
     def stepped(self, pairs: PyTree, zeta: Float[np.ndarray, " n"], scales: PyTree = None) -> Any:
-        here = self.factors(pairs)
-        step = pull_back(here, self.parameters, jnp.asarray(zeta, here.Q.dtype))
-        if scales is not None:
-            step = jax.tree.map(lambda d, p: d * p, step, scales)
-        return self.network(jax.tree.map(lambda p, d: p + d, self.parameters, step), self.follow(pairs), dense)
+        return _stepped(self.network, self.parameters, self.follow(pairs), zeta, scales)
 
     def slopes(self, pairs: PyTree) -> Any:
         return _slopes(self.network, self.parameters, self.follow(pairs))
@@ -643,6 +639,14 @@ def _rows(network: Network, parameters: PyTree, pairs: PyTree) -> list[Float[Arr
 
     rows = jax.vmap(lambda pair: jax.grad(value)(parameters, pair))(pairs)
     return [leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(rows)]
+
+
+@partial(jax.jit, static_argnums=0)
+def _stepped(network: Network, parameters: PyTree, pairs: PyTree, zeta: Float[Array, " n"], scales: PyTree) -> Float[Array, " n"]:
+    step = jax.grad(lambda p: jnp.sum(zeta * network(p, pairs, dense)))(parameters)
+    if scales is not None:
+        step = jax.tree.map(jnp.multiply, scales, step)
+    return network(jax.tree.map(jnp.add, parameters, step), pairs, dense)
 
 
 @partial(jax.jit, static_argnums=0)

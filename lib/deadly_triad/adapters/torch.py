@@ -119,13 +119,14 @@ class TorchNetwork:
 
     def stepped(self, pairs: Any, zeta: Float[np.ndarray, " n"], scales: dict[str, Any] | None = None) -> np.ndarray:
         """Their values after a step of a copy of the module, shape (n,)."""
-        step = torch_factors(self.module, pairs, action_values=self.action_values).pull_back(zeta)
         torch, moved = require("torch", "torch"), copy.deepcopy(self.module)
+        trained = {name: p for name, p in moved.named_parameters() if p.requires_grad}
+        with torch.inference_mode(False), torch.enable_grad():
+            Q = _values(torch, moved, pairs, next(iter(trained.values())), self.action_values)
+            step = torch.autograd.grad(Q @ torch.as_tensor(zeta, dtype=Q.dtype, device=Q.device), list(trained.values()), **_OPTIONS)
         with torch.no_grad():
-            for name, p in moved.named_parameters():
-                if name in step:
-                    scale = 1.0 if scales is None else torch.as_tensor(_in_numpy(scales[name]), dtype=p.dtype, device=p.device)
-                    p += scale * step[name]
+            for (name, p), change in zip(trained.items(), step, strict=True):
+                p += change if scales is None else change * torch.as_tensor(_in_numpy(scales[name]), dtype=p.dtype, device=p.device)
         return TorchNetwork(moved, self.action_values).values(pairs)
 
     def slopes(self, pairs: Any) -> np.ndarray:
