@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
 FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?^ {0,3}\1[`~]*[ \t]*$", re.DOTALL | re.MULTILINE)
 DIRECTIVE = re.compile(
@@ -16,6 +17,8 @@ STATEMENTS = {"prf:theorem", "prf:lemma", "prf:proposition", "prf:corollary"}
 SOLUTION = re.compile(r"^(:{3,})\{solution\}.*?^\1[ \t]*$|^:::\{solution-start\}.*?^:::\{solution-end\}", re.MULTILINE | re.DOTALL)
 WORDS_A_FIGURE = {"control": 700, "diagnose_your_own": 700}
 """Words of prose to a figure at most, where it is not 500: may fall, not rise."""
+FEW_WARM_UPS = {"control": 0}
+"""How many warm-ups a chapter has that has not two yet: may be taken out, nothing may come in."""
 FOLDED = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 
 
@@ -194,6 +197,15 @@ def test_exercises_and_solutions_are_pairs(pages):
     assert sorted(exercises) == sorted(solutions)
 
 
+def test_exercises_begin_with_warm_ups(chapter):
+    """What is done by hand in a few minutes comes first, what has a star or is open comes last."""
+    titles = [argument for cell in chapter.prose for _, name, argument, _ in directives(cell) if name == "exercise"]
+    ranks = [0 if title.startswith("Warm-up: ") else 2 if title.startswith("★") else 1 for title in titles]
+    few = FEW_WARM_UPS.get(re.sub(r"^\d+_", "", chapter.path.stem))
+    assert ranks == sorted(ranks), f"not in the order of warm-ups, others, starred ones: {titles}"
+    assert ranks.count(0) >= 2 if few is None else ranks.count(0) == few, titles
+
+
 def test_links_lead_somewhere(source, labels, pages, root):
     """Links and references inside the book, by the sources alone: also where Sphinx would be silent."""
     references = (root / "references.bib").read_text(encoding="utf-8")
@@ -277,6 +289,30 @@ def marked_labels(tests: Path) -> set[str]:
                 marks = [call for call in calls if ast.unparse(call.func) == "pytest.mark.states"]
                 found |= {argument.value for call in marks for argument in call.args}
     return found
+
+
+def stars_at(text: str, position: int, of_chapter: bool) -> int:
+    """Stars that a reader of the first course has passed before this place: of the chapter and of the sections that it stands in."""
+    open_sections: dict[int, str] = {}
+    for match in re.finditer(r"^(#+) (.*)", text[:position], re.MULTILINE):
+        level = len(match[1])
+        open_sections = {outer: title for outer, title in open_sections.items() if outer < level} | {level: match[2]}
+    return of_chapter + any(title.startswith("★") for title in open_sections.values())
+
+
+def test_what_has_no_star_rests_on_nothing_with_one(chapters, root):
+    """A proof or an exercise may cite what its reader has read: no statement that stands under more stars than itself."""
+    cards = yaml.safe_load((root / "lib/deadly_triad_book/pages/cards.yml").read_text(encoding="utf-8"))
+    stated, citing = {}, []
+    for chapter in chapters:
+        text = "\n\n".join(cell.source for cell in chapter.prose)
+        starred = not cards[re.sub(r"^\d+_", "", chapter.path.stem)]["course"]
+        for match in re.finditer(r"^[ \t]*:label:\s*(\S+)", text, re.MULTILINE):
+            stated[match[1]] = stars_at(text, match.start(), starred)
+        for match in re.finditer(r"^(:{3,})\{(prf:proof|exercise)\}(.*?)^\1[ \t]*$", text, re.MULTILINE | re.DOTALL):
+            stars = stars_at(text, match.start(), starred) + match[3].strip().startswith("★")
+            citing += [(chapter.name, label, stars) for label in re.findall(r"\{(?:prf:)?ref\}`([^`<]+)`", match[0])]
+    assert not [(name, label) for name, label, stars in citing if stated.get(label, 0) > stars]
 
 
 # --- every file of the repository --------------------------------------------------------------------------------------
