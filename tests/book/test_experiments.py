@@ -42,7 +42,7 @@ def test_nothing_but_scripts_protocols_and_results_is_kept(root):
     assert not [name for name in kept if not re.search(r"^experiments/(\w+\.(py|md)|results/.*\.(csv|json|npz))$", name)]
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [*SCRIPTS, "divergence_causes_longer"])
 def test_every_result_says_what_made_it(name):
     provenance = json.loads((RESULTS / f"{name}.json").read_text())
     assert provenance["experiment"] == name
@@ -67,6 +67,52 @@ def test_the_first_sweeps_of_the_study_of_causes_come_out_again():
     early = table["constant, fixed target: gone sweep"].between(0, 29).to_numpy()
     assert early.any()
     np.testing.assert_array_equal(again["constant, fixed target: gone"], early)
+
+
+def test_exactly_the_undecided_runs_were_run_longer_and_the_rule_of_the_protocol_says_what_they_are():
+    study = load("divergence_causes")
+    table = pd.read_csv(RESULTS / "divergence_causes.csv")
+    later = pd.read_csv(RESULTS / "divergence_causes_longer.csv")
+    made = ["activation", "width", "depth", "initialisation", "discount", "draw"]
+    undecided = table[study.undecided(table)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(later[made], undecided[made])
+    assert len(later) == 17
+    np.testing.assert_array_equal(later["until"], undecided["constant: gone time"])
+    # It is the same run: after as many sweeps as before it is at the same time.
+    np.testing.assert_allclose(later["time at 4000"], undecided["followed: last time"], rtol=1e-5)
+    assert (later["sweeps"] > 4000).all()
+    assert (later["sweeps"] <= 200_000).all()
+    np.testing.assert_array_equal(later["stayed"], ~later["left"] & (later["time"] >= later["until"]))
+    alone = np.where(undecided["constant, fixed target: gone"], "step alone", "step and bootstrapping")
+    triad = np.where(later["left closely"], "triad", "undecided")
+    np.testing.assert_array_equal(later["cause"], np.where(later["stayed"], alone, np.where(later["left"], triad, "undecided")))
+
+
+def test_a_run_that_is_undecided_comes_out_again_and_one_of_the_triad_leaves():
+    study = load("divergence_causes")
+    table = pd.read_csv(RESULTS / "divergence_causes.csv")
+    later = pd.read_csv(RESULTS / "divergence_causes_longer.csv")
+    short = later["sweeps"].idxmin()
+    gone = table["constant: gone"] & table["followed: gone"]
+    triad = table[gone].nsmallest(1, "followed: gone sweep").iloc[0]
+    # No undecided row is like this: it has left before the time that is asked for, so both steps have to be tried.
+    asked = [triad.copy() for _ in range(2)]
+    for row, share in zip(asked, (1.5, 0.5), strict=True):
+        row["constant: gone time"] = share * triad["followed: gone time"]
+    with jax.enable_x64(True):
+        again = study.run_longer(table[study.undecided(table)].iloc[short])
+        found, before = (study.run_longer(row) for row in asked)
+    for name in later.columns:
+        assert again[name] == (pytest.approx(later[name][short], rel=1e-4) if isinstance(again[name], float) else later[name][short]), name
+    assert found["left"]
+    assert not found["stayed"]
+    assert found["sweeps"] == triad["followed: gone sweep"]
+    assert found["left closely"]
+    assert found["cause"] == "triad"
+    # Who leaves later than its twin had stayed until then.
+    assert before["stayed"]
+    assert not before["left"]
+    assert before["cause"].startswith("step")
 
 
 def test_a_step_that_is_too_large_leaves_on_fixed_targets_and_one_that_follows_does_not():
