@@ -9,7 +9,15 @@ other seeds. Only the latter are reported.
 An earlier version of this experiment gave every method four settings, with PreQN's step fixed at 0.3, which was known to work, and the best
 setting of Adam with a target network at the corner of its grid. Therefore the nine here, written before they were run: one dial is tried on
 nine values half a decade apart, two dials on three values each, around what was best before. "PreQN, no search" is PreQN that accepts every
-finite step. If a choice lies at an edge again, the chapter says so.
+finite step.
+
+2026-11-29, before the run that it describes: with the nine settings four of six choices with a target network were the fastest rate on
+offer, and several of PreQN's lay at an edge, too. So the nine are now a beginning, by one rule for every method: the neighbours of the best
+setting on each of its dials, one rung up and one down with the other dials as they are, are tried as well, again and again until the best
+has no neighbour that was not tried. Rungs are half a decade apart (shifts a decade; for a threshold it is 1 - eta that has the rungs). Ladders
+end far outside the nine, but for two that have a natural end: a rate of 1, which is no target network, and a threshold of 0. Errors below 1e-9
+are rounding and count as equal; of equals the one tried first is chosen. Tuning and reporting seeds are what they were. The chapter says
+how many settings each method had, and whether a choice lies at a natural end.
 
     python experiments/preqn_chain.py            into results/preqn_chain.csv and results/preqn_chain_tuning.csv
 """
