@@ -461,10 +461,20 @@ def best_other(activation: str) -> float:
     return min(middle(a, method) for a, method in last_errors() if a == activation and "PreQN" not in method)
 
 
-def fastest_rates() -> int:
-    """How many of the chosen settings with a target network have the fastest rate."""
-    with (Path(__file__).parents[2] / "experiments" / "results" / "preqn_chain_tuning.csv").open() as file:
-        return sum(row["chosen"] == "True" and "rate 0.32" in row["setting"] for row in csv.DictReader(file))
+def corridor_settings() -> list[dict[str, str]]:
+    with (STUDIES / "preqn_chain_tuning.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def settings_tried() -> list[int]:
+    """How many, for each activation and method, from the least on."""
+    return sorted(Counter((row["activation"], row["method"]) for row in corridor_settings()).values())
+
+
+def choices_at_an_end() -> int:
+    """How many of the chosen settings have a target network that does not wait or a threshold of zero."""
+    values = [[part.split() for part in row["setting"].split(", ")] for row in corridor_settings() if row["chosen"] == "True"]
+    return sum((dial == "rate" and float(value) == 1) or (dial == "eta" and float(value) == 0) for parts in values for dial, value in parts)
 
 
 # --- Which number tells ----------------------------------------------------------------------------------------------
@@ -1907,7 +1917,9 @@ EXPECTED: dict[str, Expectation] = {
     "preqn-nosearch-relu": lambda: middle("relu", "PreQN, no search"),
     "preqn-nosearch-tanh": lambda: middle("tanh", "PreQN, no search"),
     "preqn-nosearch-sin": lambda: middle("sin", "PreQN, no search"),
-    "preqn-edge-rates": fastest_rates,
+    "preqn-tried-least": lambda: settings_tried()[0],
+    "preqn-tried-most": lambda: settings_tried()[-1],
+    "preqn-ends": choices_at_an_end,
     "preqn-best-other-relu": lambda: best_other("relu"),
     "preqn-best-other-tanh": lambda: best_other("tanh"),
     "preqn-best-other-sin": lambda: best_other("sin"),

@@ -135,11 +135,42 @@ def test_the_first_updates_on_the_corridor_come_out_again():
     with jax.enable_x64(True):
         chain = load("preqn_chain")
         for activation, method in (("tanh", "PreQN"), ("tanh", "Adam, target network")):
-            critic = chain.METHODS[method][chosen[activation, method]]
+            critic = chain.METHODS[method].make(*(float(part.split()[1]) for part in chosen[activation, method].split(", ")))
             again = chain.runs(activation, critic, range(100, 101))[0]
             committed = table[(table["activation"] == activation) & (table["method"] == method)]["error"].to_numpy()
             assert len(committed) == len(again) == 51
             np.testing.assert_allclose(again[:5], committed[:5], rtol=1e-3)
+
+
+def test_grids_grow_until_the_best_has_no_neighbour_that_was_not_tried():
+    chain = load("preqn_chain")
+    table = pd.read_csv(RESULTS / "preqn_chain_tuning.csv")
+    assert table.groupby("activation").ngroups == 3
+    for (_, name), part in table.groupby(["activation", "method"]):
+        method, errors = chain.METHODS[name], part.set_index("setting")["median last error"]
+        # The search over the committed errors tries the committed settings, in their order, and chooses the committed one.
+        tried, best = chain.tune(method, lambda values, method=method, errors=errors: errors[chain.named(method, values)])
+        assert [chain.named(method, values) for values in tried] == list(part["setting"])
+        assert list(part.loc[part["chosen"], "setting"]) == [chain.named(method, best)]
+        assert len(method.first) == 9
+        assert len(tried) >= 9
+        for k, rungs in enumerate(method.dials.values()):
+            assert rungs == sorted(rungs)
+            for there in (rungs.index(best[k]) - 1, rungs.index(best[k]) + 1):
+                if 0 <= there < len(rungs):
+                    assert (*best[:k], rungs[there], *best[k + 1 :]) in tried
+                else:
+                    assert best[k] in (0.0, 1.0)  # natural ends only
+
+
+def test_a_grid_climbs_to_a_best_setting_outside_it_and_takes_rounding_for_no_gain():
+    chain = load("preqn_chain")
+    method = chain.METHODS["SGD, target network"]
+    tried, best = chain.tune(method, lambda values: abs(np.log10(values[0]) - 0.5) + abs(np.log10(values[1])))
+    assert best == (3.2, 1.0)  # four half decades of the step and one of the rate away
+    assert len(tried) == len(set(tried)) < 9 + 4 * 6
+    tried, best = chain.tune(method, lambda values: 1e-12 / values[0])
+    assert (best, len(tried)) == (method.first[0], 9 + 2)
 
 
 def test_a_cell_of_the_search_comes_out_again():
