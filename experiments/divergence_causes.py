@@ -10,6 +10,7 @@ small network of random initialisation that maps point and action to a value. It
 under the five conditions of `CONDITIONS`. A sixth run is the linear one with the kernel of the start, Q' = Q + step * K D (T* Q - Q).
 
     python experiments/divergence_causes.py           into results/divergence_causes.csv, one row a problem
+    python experiments/divergence_causes.py --longer  into results/divergence_causes_longer.csv, one row a run that is undecided there
 """
 
 import argparse
@@ -38,6 +39,7 @@ INITIALISATIONS, DISCOUNTS = ("pytorch", "lecun", "he"), (0.9, 0.95, 0.99)
 DRAWS = {"relu": 8, "tanh": 2, "sin": 2}
 FRACTION, TENTH, MARK, WARNING, FROZEN_SWEEPS = 0.5, 0.05, 10.0, 30, 20_000
 ERRORS_AT = (10.0, 100.0)
+LONGER, BLOCK = 200_000, 1000
 
 
 BOOTSTRAPPED, FIXED, REWARDS = range(3)
@@ -308,10 +310,67 @@ def run_shape(shape: int, draws: int | None = None, cap: int | None = None) -> p
     return pd.concat([*parts, small[["gone"]].fillna(False).astype(bool).add_prefix("followed closely: ")], axis=1)
 
 
+def undecided(table: pd.DataFrame) -> pd.Series:
+    """Who left with the constant step for a cause that the followed runs do not tell: the fourth class of the protocol."""
+    gone = table["followed: gone"]
+    short = table["followed: last time"] < table["constant: gone time"]
+    return table["constant: gone"] & np.where(gone, ~table["followed closely: gone"], short)
+
+
+def learn_until(
+    name: str, layers: list, problem: Problem, time: float, fraction: float = FRACTION, n_sweeps: int = LONGER
+) -> dict[str, float]:
+    """One run with the step that follows, until it has left or its time is `time`; layers and problem have an axis of length 1.
+
+    It is looked at after each block of sweeps, so it may go on a little: who leaves later than `time` has stayed until then.
+    """
+    first = jax.vmap(fastest)(look(name, layers, problem)[1], problem.rho)
+    run, times = begin(layers, problem), []
+    while len(times) * BLOCK < n_sweeps and not run.gone[0] and run.time[0] < time:
+        run = advance(name, CONDITIONS["followed"], run, problem, first, fraction, BLOCK)
+        times.append(float(run.time[0]))
+    at = CONDITIONS["followed"].n_sweeps // BLOCK
+    left = bool(run.gone[0] and run.gone_time[0] < time)
+    stayed = bool(not left and run.time[0] >= time)
+    first_times = times[at - 1] if len(times) >= at else np.nan
+    return {"left": left, "stayed": stayed, "sweeps": int(run.sweep[0]), "time": float(run.time[0]), "time at 4000": first_times}
+
+
+def run_longer(row: pd.Series) -> dict[str, object]:
+    """What becomes of an undecided run when it is given more sweeps, and whose doing it then is."""
+    shape = SHAPES.index((row["activation"], row["width"], row["depth"]))
+    _, problem, layers, _ = draw(shape, row["initialisation"], row["discount"], row["draw"])
+    layers, problem = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (layers, problem))
+    until = row["constant: gone time"]
+    followed = learn_until(row["activation"], layers, problem, until)
+    closely = {"left": False}
+    if followed["left"]:
+        closely = learn_until(row["activation"], layers, problem, until, TENTH, 10 * LONGER)
+    cause = "triad" if closely["left"] else "undecided"
+    if followed["stayed"]:
+        cause = "step alone" if row["constant, fixed target: gone"] else "step and bootstrapping"
+    made = row[["activation", "width", "depth", "initialisation", "discount", "draw"]].to_dict()
+    return made | {"until": until, **followed, "left closely": closely["left"], "cause": cause}
+
+
+def longer() -> None:
+    """Run the undecided ones longer and write what came of them, with its provenance."""
+    provenance = Provenance()
+    table = pd.read_csv(RESULTS / "divergence_causes.csv")
+    rows = [run_longer(row) for _, row in tqdm(list(table[undecided(table)].iterrows()))]
+    pd.DataFrame(rows).to_csv(RESULTS / "divergence_causes_longer.csv", index=False, float_format="%.6g")
+    provenance.write(RESULTS / "divergence_causes_longer.json", seed=SEED, runs=len(rows), sweeps=LONGER, sweeps_closely=10 * LONGER)
+
+
 def main() -> None:
-    """Run everything and write the results with their provenance."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    """Run what is asked for and write the results with their provenance."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--longer", action="store_true", help="only the undecided runs of the committed table, longer")
+    asked = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
+    if asked.longer:
+        longer()
+        return
     provenance = Provenance()
     sweeps = {label: condition.n_sweeps for label, condition in CONDITIONS.items()}
     table = pd.DataFrame()

@@ -461,10 +461,20 @@ def best_other(activation: str) -> float:
     return min(middle(a, method) for a, method in last_errors() if a == activation and "PreQN" not in method)
 
 
-def fastest_rates() -> int:
-    """How many of the chosen settings with a target network have the fastest rate."""
-    with (Path(__file__).parents[2] / "experiments" / "results" / "preqn_chain_tuning.csv").open() as file:
-        return sum(row["chosen"] == "True" and "rate 0.32" in row["setting"] for row in csv.DictReader(file))
+def corridor_settings() -> list[dict[str, str]]:
+    with (STUDIES / "preqn_chain_tuning.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def settings_tried() -> list[int]:
+    """How many, for each activation and method, from the least on."""
+    return sorted(Counter((row["activation"], row["method"]) for row in corridor_settings()).values())
+
+
+def choices_at_an_end() -> int:
+    """How many of the chosen settings have a target network that does not wait or a threshold of zero."""
+    values = [[part.split() for part in row["setting"].split(", ")] for row in corridor_settings() if row["chosen"] == "True"]
+    return sum((dial == "rate" and float(value) == 1) or (dial == "eta" and float(value) == 0) for parts in values for dial, value in parts)
 
 
 # --- Which number tells ----------------------------------------------------------------------------------------------
@@ -485,17 +495,34 @@ def gone(row: dict[str, str], way: str = "constant") -> bool:
     return row[f"{way}: gone"] == "True"
 
 
-def cause(row: dict[str, str]) -> str:
-    """Whose doing it is that this run left with the constant step."""
+@cache
+def longer() -> dict[tuple[str, ...], dict[str, str]]:
+    """What became of the runs that 4000 sweeps did not decide, by what makes the problem."""
+    with (STUDIES / "divergence_causes_longer.csv").open() as file:
+        return {problem(row): row for row in csv.DictReader(file)}
+
+
+def problem(row: dict[str, str]) -> tuple[str, ...]:
+    return tuple(row[part] for part in ("activation", "width", "depth", "initialisation", "discount", "draw"))
+
+
+def cause(row: dict[str, str], *, longest: bool = True) -> str:
+    """Whose doing it is that this run left with the constant step, after the longer runs or before them."""
+    alone = "step" if gone(row, "constant, fixed target") else "both"
     if gone(row, "followed"):
         return "triad" if gone(row, "followed closely") else "undecided"
-    if float(row["followed: last time"]) < float(row["constant: gone time"]):
+    if float(row["followed: last time"]) >= float(row["constant: gone time"]):
+        return alone
+    if not longest:
         return "undecided"
-    return "step" if gone(row, "constant, fixed target") else "both"
+    later = longer()[problem(row)]
+    if later["left"] == "False":
+        return alone if float(later["time"]) >= float(row["constant: gone time"]) else "undecided"
+    return "triad" if later["left closely"] == "True" else "undecided"
 
 
-def n_causes(*causes: str) -> int:
-    return len(of_study(lambda row: gone(row) and cause(row) in causes))
+def n_causes(*causes: str, longest: bool = True) -> int:
+    return len(of_study(lambda row: gone(row) and cause(row, longest=longest) in causes))
 
 
 def right_orders(scored: list[tuple[float, bool, str]]) -> float:
@@ -1817,7 +1844,9 @@ EXPECTED: dict[str, Expectation] = {
     "beyond-many-megabytes": lambda: 8 * 20_000**2 / 1e6,
     "beyond-network-beta-least": least_network_modulus,
     "beyond-study-problems": lambda: len(study()),
-    "beyond-study-minutes": lambda: json.loads((STUDIES / "divergence_causes.json").read_text())["cpu_seconds"] / 60,
+    "beyond-study-minutes": lambda: (
+        sum(json.loads(path.read_text())["cpu_seconds"] for path in STUDIES.glob("divergence_causes*.json")) / 60
+    ),
     "beyond-study-others": lambda: sum(
         gone(row) + gone(row, "followed") for name in ("tanh", "sin") for row in of_study(lambda _: True, name)
     ),
@@ -1833,8 +1862,10 @@ EXPECTED: dict[str, Expectation] = {
     "beyond-cause-triad": lambda: n_causes("triad"),
     "beyond-cause-step": lambda: n_causes("step"),
     "beyond-cause-both": lambda: n_causes("both"),
-    "beyond-cause-undecided": lambda: n_causes("undecided"),
-    "beyond-cause-most": lambda: n_causes("triad", "undecided"),
+    "beyond-cause-short": lambda: n_causes("undecided", longest=False),
+    "beyond-cause-before": lambda: n_causes("triad", "undecided", longest=False),
+    "beyond-cause-sweeps": lambda: max(int(row["sweeps"]) for row in longer().values()),
+    "beyond-cause-stayed": lambda: sum(float(row["time"]) >= float(row["until"]) and row["left"] == "False" for row in longer().values()),
     "beyond-limit-first": lambda: len(
         of_study(lambda row: gone(row) and 0 <= int(row["constant: limit sweep"]) < int(row["constant: beyond sweep"]))
     ),
@@ -1886,7 +1917,9 @@ EXPECTED: dict[str, Expectation] = {
     "preqn-nosearch-relu": lambda: middle("relu", "PreQN, no search"),
     "preqn-nosearch-tanh": lambda: middle("tanh", "PreQN, no search"),
     "preqn-nosearch-sin": lambda: middle("sin", "PreQN, no search"),
-    "preqn-edge-rates": fastest_rates,
+    "preqn-tried-least": lambda: settings_tried()[0],
+    "preqn-tried-most": lambda: settings_tried()[-1],
+    "preqn-ends": choices_at_an_end,
     "preqn-best-other-relu": lambda: best_other("relu"),
     "preqn-best-other-tanh": lambda: best_other("tanh"),
     "preqn-best-other-sin": lambda: best_other("sin"),

@@ -42,7 +42,7 @@ def test_nothing_but_scripts_protocols_and_results_is_kept(root):
     assert not [name for name in kept if not re.search(r"^experiments/(\w+\.(py|md)|results/.*\.(csv|json|npz))$", name)]
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [*SCRIPTS, "divergence_causes_longer"])
 def test_every_result_says_what_made_it(name):
     provenance = json.loads((RESULTS / f"{name}.json").read_text())
     assert provenance["experiment"] == name
@@ -69,6 +69,52 @@ def test_the_first_sweeps_of_the_study_of_causes_come_out_again():
     np.testing.assert_array_equal(again["constant, fixed target: gone"], early)
 
 
+def test_exactly_the_undecided_runs_were_run_longer_and_the_rule_of_the_protocol_says_what_they_are():
+    study = load("divergence_causes")
+    table = pd.read_csv(RESULTS / "divergence_causes.csv")
+    later = pd.read_csv(RESULTS / "divergence_causes_longer.csv")
+    made = ["activation", "width", "depth", "initialisation", "discount", "draw"]
+    undecided = table[study.undecided(table)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(later[made], undecided[made])
+    assert len(later) == 17
+    np.testing.assert_array_equal(later["until"], undecided["constant: gone time"])
+    # It is the same run: after as many sweeps as before it is at the same time.
+    np.testing.assert_allclose(later["time at 4000"], undecided["followed: last time"], rtol=1e-5)
+    assert (later["sweeps"] > 4000).all()
+    assert (later["sweeps"] <= 200_000).all()
+    np.testing.assert_array_equal(later["stayed"], ~later["left"] & (later["time"] >= later["until"]))
+    alone = np.where(undecided["constant, fixed target: gone"], "step alone", "step and bootstrapping")
+    triad = np.where(later["left closely"], "triad", "undecided")
+    np.testing.assert_array_equal(later["cause"], np.where(later["stayed"], alone, np.where(later["left"], triad, "undecided")))
+
+
+def test_a_run_that_is_undecided_comes_out_again_and_one_of_the_triad_leaves():
+    study = load("divergence_causes")
+    table = pd.read_csv(RESULTS / "divergence_causes.csv")
+    later = pd.read_csv(RESULTS / "divergence_causes_longer.csv")
+    short = later["sweeps"].idxmin()
+    gone = table["constant: gone"] & table["followed: gone"]
+    triad = table[gone].nsmallest(1, "followed: gone sweep").iloc[0]
+    # No undecided row is like this: it has left before the time that is asked for, so both steps have to be tried.
+    asked = [triad.copy() for _ in range(2)]
+    for row, share in zip(asked, (1.5, 0.5), strict=True):
+        row["constant: gone time"] = share * triad["followed: gone time"]
+    with jax.enable_x64(True):
+        again = study.run_longer(table[study.undecided(table)].iloc[short])
+        found, before = (study.run_longer(row) for row in asked)
+    for name in later.columns:
+        assert again[name] == (pytest.approx(later[name][short], rel=1e-4) if isinstance(again[name], float) else later[name][short]), name
+    assert found["left"]
+    assert not found["stayed"]
+    assert found["sweeps"] == triad["followed: gone sweep"]
+    assert found["left closely"]
+    assert found["cause"] == "triad"
+    # Who leaves later than its twin had stayed until then.
+    assert before["stayed"]
+    assert not before["left"]
+    assert before["cause"].startswith("step")
+
+
 def test_a_step_that_is_too_large_leaves_on_fixed_targets_and_one_that_follows_does_not():
     """The control of the study must be able to find what it looks for: ten times the step leaves without any bootstrapping."""
     with jax.enable_x64(True):
@@ -89,11 +135,42 @@ def test_the_first_updates_on_the_corridor_come_out_again():
     with jax.enable_x64(True):
         chain = load("preqn_chain")
         for activation, method in (("tanh", "PreQN"), ("tanh", "Adam, target network")):
-            critic = chain.METHODS[method][chosen[activation, method]]
+            critic = chain.METHODS[method].make(*(float(part.split()[1]) for part in chosen[activation, method].split(", ")))
             again = chain.runs(activation, critic, range(100, 101))[0]
             committed = table[(table["activation"] == activation) & (table["method"] == method)]["error"].to_numpy()
             assert len(committed) == len(again) == 51
             np.testing.assert_allclose(again[:5], committed[:5], rtol=1e-3)
+
+
+def test_grids_grow_until_the_best_has_no_neighbour_that_was_not_tried():
+    chain = load("preqn_chain")
+    table = pd.read_csv(RESULTS / "preqn_chain_tuning.csv")
+    assert table.groupby("activation").ngroups == 3
+    for (_, name), part in table.groupby(["activation", "method"]):
+        method, errors = chain.METHODS[name], part.set_index("setting")["median last error"]
+        # The search over the committed errors tries the committed settings, in their order, and chooses the committed one.
+        tried, best = chain.tune(method, lambda values, method=method, errors=errors: errors[chain.named(method, values)])
+        assert [chain.named(method, values) for values in tried] == list(part["setting"])
+        assert list(part.loc[part["chosen"], "setting"]) == [chain.named(method, best)]
+        assert len(method.first) == 9
+        assert len(tried) >= 9
+        for k, rungs in enumerate(method.dials.values()):
+            assert rungs == sorted(rungs)
+            for there in (rungs.index(best[k]) - 1, rungs.index(best[k]) + 1):
+                if 0 <= there < len(rungs):
+                    assert (*best[:k], rungs[there], *best[k + 1 :]) in tried
+                else:
+                    assert best[k] in (0.0, 1.0)  # natural ends only
+
+
+def test_a_grid_climbs_to_a_best_setting_outside_it_and_takes_rounding_for_no_gain():
+    chain = load("preqn_chain")
+    method = chain.METHODS["SGD, target network"]
+    tried, best = chain.tune(method, lambda values: abs(np.log10(values[0]) - 0.5) + abs(np.log10(values[1])))
+    assert best == (3.2, 1.0)  # four half decades of the step and one of the rate away
+    assert len(tried) == len(set(tried)) < 9 + 4 * 6
+    tried, best = chain.tune(method, lambda values: 1e-12 / values[0])
+    assert (best, len(tried)) == (method.first[0], 9 + 2)
 
 
 def test_a_cell_of_the_search_comes_out_again():

@@ -1,6 +1,6 @@
 // How the figure "Baird" is drawn and what it says. Each function makes text of a state; the same text is in the page before any script runs.
 import { boundary, errorFactor, largestStep, run, sweepsTo, verdict } from "./baird.mjs";
-import { arrow, axes, circle, line, number, path, scale, text } from "./drawing.mjs";
+import { arrow, axes, circle, clip, line, number, path, scale, text } from "./drawing.mjs";
 
 const SWEEPS = 400;
 const START = [3, 12];
@@ -114,7 +114,7 @@ function plane(state) {
       `<g class="ex-field" marker-end="url(#ex-head)">${steps.join("")}</g>`,
       line(x(-40 * state.g), y(-40), x(40 * state.g), y(40), "ex-target"),
       text(x(2), y(-6), "truth"),
-      `<clipPath id="ex-plane-clip"><rect x="32" y="12" width="252" height="228"/></clipPath>`,
+      clip("ex-plane-clip", { x, y }),
       path(shown, `${figure.alarm(state) ? "ex-run-alarm" : "ex-run"}`, "ex-plane-clip"),
       circle(x(0), y(0), 3.5, "ex-truth"),
       ...[points[state.n]].filter(([a, b]) => Math.max(Math.abs(a), Math.abs(b)) < 40).map(([a, b]) => circle(x(a), y(b), 5, "ex-now")),
@@ -136,7 +136,7 @@ function error(state) {
     alt: "The largest value error against the number of sweeps, on a logarithmic axis.",
     body: [
       axes({ x, y }, { across: "sweeps", up: "largest error", ticksX: [0, 100, 200, 300, 400], ticksY: [-2, 0, 2, 4], showY: (v) => ({ "-2": "0.01", 0: "1", 2: "100", 4: "10⁴" })[v] }),
-      `<clipPath id="ex-error-clip"><rect x="44" y="12" width="240" height="228"/></clipPath>`,
+      clip("ex-error-clip", { x, y }),
       path(points, `${figure.alarm(state) ? "ex-run-alarm" : "ex-run"}`, "ex-error-clip"),
       circle(points[state.n][0], Math.max(12, Math.min(240, points[state.n][1])), 5, "ex-now"),
     ],

@@ -1,6 +1,6 @@
 // "A value that chases another": TD repeated on one transition, in a small network. How it is drawn and what it says.
 import { activations, chase, draw, kernel, values } from "./network.mjs";
-import { axes, circle, line, number, path, scale } from "./drawing.mjs";
+import { axes, circle, clip, line, number, path, scale } from "./drawing.mjs";
 
 const PLACES = Array.from({ length: 61 }, (_, i) => -1 + i / 30);
 const UPDATES = 300;
@@ -64,7 +64,7 @@ function runs(state) {
     alt: "The size of the value that is moved and of its target, dashed, against the number of updates, on a logarithmic axis.",
     body: [
       axes({ x, y }, { across: "updates", up: "size", ticksX: [0, 100, 200, 300], ticksY: [-2, 0, 2, 4], showY: (v) => ({ "-2": "0.01", 0: "1", 2: "100", 4: "10⁴" })[v] }),
-      `<clipPath id="ex-chase-clip"><rect x="52" y="12" width="232" height="228"/></clipPath>`,
+      clip("ex-chase-clip", { x, y }),
       path(curve(0, 1), ranAway(seen) ? "ex-run-alarm" : "ex-run", "ex-chase-clip"),
       path(curve(1, state.g), "ex-target", "ex-chase-clip"),
     ],

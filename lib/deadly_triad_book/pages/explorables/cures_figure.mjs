@@ -1,6 +1,6 @@
 // "Pick a disease, pick a cure": how the board is drawn and what it says. The figure is a function of the board that the chapter computes.
 import { MARKS, beside, fate, runOf, tally } from "./cures.mjs";
-import { axes, circle, line, number, path, scale, text } from "./drawing.mjs";
+import { axes, circle, clip, line, number, path, scale, text } from "./drawing.mjs";
 
 const ARROWS = ["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight"];
 const FATES = { truth: "settles at the truth", elsewhere: "settles, but not at the truth", unsettled: "has not come to rest", diverges: "diverges" };
@@ -65,7 +65,7 @@ function run(board, cell) {
     alt: "The largest error of a value against the number of updates, both on logarithmic axes.",
     body: [
       axes({ x, y }, { across: "updates", up: "largest error", ticksX: [-0.3, 1, 2, 3, 4, 5, 6], ticksY: [-2, 0, 2, 4], showX: (v) => ({ "-0.3": "0", 1: "10", 2: "100", 3: "10³", 4: "10⁴", 5: "10⁵", 6: "10⁶" })[v], showY: power }),
-      `<clipPath id="ex-cures-clip"><rect x="44" y="12" width="240" height="228"/></clipPath>`,
+      clip("ex-cures-clip", { x, y }),
       path(points, kindOf(cell), "ex-cures-clip"),
     ],
   };

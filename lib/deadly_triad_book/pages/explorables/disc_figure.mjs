@@ -1,6 +1,6 @@
 // "The step and the disc": how it is drawn and what it says.
 import { errorFactor, largestStep, orbit } from "./disc.mjs";
-import { axes, circle, line, number, path, scale, text } from "./drawing.mjs";
+import { axes, circle, clip, line, number, path, scale, text } from "./drawing.mjs";
 
 const STEPS = 60;
 
@@ -57,7 +57,7 @@ function error(state) {
     alt: "The real part of the error along the eigenvector against the number of steps, between two dashed curves, which are plus and minus its size.",
     body: [
       axes({ x, y }, { across: "steps", up: "error", ticksX: [0, 20, 40, 60], ticksY: [-2, -1, 0, 1, 2] }),
-      `<clipPath id="ex-disc-clip"><rect x="44" y="12" width="240" height="228"/></clipPath>`,
+      clip("ex-disc-clip", { x, y }),
       line(x(0), y(0), x(STEPS), y(0), "ex-thin"),
       ...[1, -1].map((sign) => path(sizes.map((size, k) => [x(k), y(within(sign * size))]), "ex-dashed", "ex-disc-clip")),
       path(errors.map(([re], k) => [x(k), y(within(re))]), kind, "ex-disc-clip"),

@@ -34,6 +34,12 @@ export function path(points, kind, clip) {
   return `<path class="${kind}" d="M${d}"${clip ? ` clip-path="url(#${clip})"` : ""}/>`;
 }
 
+/** Nothing of a path that has this name as its clip is drawn outside the axes. */
+export function clip(name, { x, y }) {
+  const [left, right] = x.ends, [bottom, top] = y.ends;
+  return `<clipPath id="${name}"><rect x="${left}" y="${top}" width="${right - left}" height="${bottom - top}"/></clipPath>`;
+}
+
 /** Two axes with ticks and names. */
 export function axes({ x, y }, { across, up, ticksX, ticksY, showX = String, showY = String }) {
   const [left, right] = x.ends, [bottom, top] = y.ends;

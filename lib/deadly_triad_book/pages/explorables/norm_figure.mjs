@@ -1,6 +1,6 @@
 // "Find a norm": an ellipse to drag, its image under a matrix, and the powers of the matrix in the norm whose ball it is.
 import { MATRICES, ball, modulus, powers, radius } from "./norm.mjs";
-import { axes, circle, line, number, path, scale, text } from "./drawing.mjs";
+import { axes, circle, clip, line, number, path, scale, text } from "./drawing.mjs";
 
 const POINTS = 180, STEPS = 20, LONGEST = 15, REACH = 4;
 
@@ -44,7 +44,7 @@ function plane(state) {
     alt: "The plane with an ellipse around zero, the unit ball of a norm, and its dashed image under the matrix. Where the image leaves the ball it is drawn thick. A ring at the end of the long axis turns and stretches the ellipse.",
     body: [
       line(X(-REACH), Y(0), X(REACH), Y(0), "ex-thin"), line(X(0), Y(-REACH), X(0), Y(REACH), "ex-thin"),
-      `<clipPath id="ex-norm-clip"><rect x="20" y="6" width="260" height="260"/></clipPath>`,
+      clip("ex-norm-clip", { x: X, y: Y }),
       path(around.map(({ point }) => at(point)), "ex-ball", "ex-norm-clip"),
       path(around.map(({ image }) => at(image)), "ex-run ex-dashed", "ex-norm-clip"),
       ...outside.map((points) => path(points, "ex-step", "ex-norm-clip")),
@@ -71,7 +71,7 @@ function sizes(state) {
     alt: "The sizes of the powers of the matrix in the chosen norm and in the Euclidean norm against the power, on a logarithmic axis, and below both a dashed line, the powers of the spectral radius. A ring marks the first power, whose size is the modulus.",
     body: [
       axes({ x, y }, { across: "n", up: "size", ticksX: [0, 5, 10, 15, 20], ticksY: [-4, -3, -2, -1, 0, 1], showY: (v) => ({ "-4": "10⁻⁴", "-3": "10⁻³", "-2": "0.01", "-1": "0.1", 0: "1", 1: "10" })[v] }),
-      `<clipPath id="ex-powers-clip"><rect x="52" y="12" width="232" height="228"/></clipPath>`,
+      clip("ex-powers-clip", { x, y }),
       line(x(0), y(0), x(STEPS), y(0), "ex-thin"),
       path(curve(Array.from({ length: STEPS + 1 }, (_, k) => floor ** k)), "ex-target", "ex-powers-clip"),
       path(curve(powers({ ratio: 1, tilt: 0 }, matrix, STEPS)), "ex-other ex-dotted", "ex-powers-clip"),

@@ -1,6 +1,6 @@
 // "Raise Q here": one value is raised by one step of gradient descent; everything else moves, too. How it is drawn and what it says.
 import { activations, draw, gradient, inner, raised, values } from "./network.mjs";
-import { axes, circle, line, number, path, scale } from "./drawing.mjs";
+import { axes, circle, clip, line, number, path, scale } from "./drawing.mjs";
 
 const PLACES = Array.from({ length: 61 }, (_, i) => -1 + i / 30);
 const ACTION = { left: 0, right: 1 };
@@ -52,7 +52,7 @@ function curves(state) {
     alt: "The values of both actions over the places of the line, before the step and after it. A ring marks the value that is raised.",
     body: [
       axes({ x: X, y }, { across: "place", up: "value", ticksX: [-1, 0, 1], ticksY: [-1, 0, 1] }),
-      `<clipPath id="ex-values-clip"><rect x="44" y="12" width="240" height="228"/></clipPath>`,
+      clip("ex-values-clip", { x: X, y }),
       path(curve(before, 1 - a), "ex-thin ex-dashed", "ex-values-clip"), path(curve(before, a), "ex-thin", "ex-values-clip"),
       path(curve(after, 1 - a), "ex-run ex-dashed", "ex-values-clip"), path(curve(after, a), "ex-run", "ex-values-clip"),
       line(X(state.x), y(here), X(state.x), y(now), "ex-step"),
@@ -71,7 +71,7 @@ function moves(state) {
     alt: "The share of the step by which each value moves, over the places of the line, for both actions; dots give what the row of the kernel says. At the chosen pair the row is one.",
     body: [
       axes({ x: X, y }, { across: "place", up: "share", ticksX: [-1, 0, 1], ticksY: [-1, 0, 1, 2] }),
-      `<clipPath id="ex-moves-clip"><rect x="44" y="12" width="240" height="228"/></clipPath>`,
+      clip("ex-moves-clip", { x: X, y }),
       line(X(-1), y(0), X(1), y(0), "ex-thin"),
       path(curve(1 - a, "moved"), "ex-run ex-dashed", "ex-moves-clip"), path(curve(a, "moved"), "ex-run", "ex-moves-clip"),
       `<g clip-path="url(#ex-moves-clip)">${[a, 1 - a].flatMap((action) => curve(action, "kernel").filter((_, i) => i % 4 === 0)).map(([px, py]) => circle(px, py, 2.5, "ex-kernel")).join("")}</g>`,

@@ -1,6 +1,6 @@
 // "A target that waits": how it is drawn and what it says.
 import { EXAMPLES, factors, run, settling } from "./target.mjs";
-import { axes, circle, line, number, path, scale, text } from "./drawing.mjs";
+import { axes, circle, clip, line, number, path, scale, text } from "./drawing.mjs";
 
 const UPDATES = 300, MOST = 300, REACH = 20;
 
@@ -40,7 +40,7 @@ function runs(state) {
     alt: "The value of the upper states as a line, that of the lower state as a dotted line, and their common target as dashed stairs, against the number of updates. The truth is zero. A disc, a square and a ring mark the moment that is looked at.",
     body: [
       axes({ x, y }, { across: "updates", up: "value", ticksX: [0, 100, 200, 300], ticksY: [-20, -10, 0, 10, 20] }),
-      `<clipPath id="ex-target-clip"><rect x="44" y="12" width="240" height="228"/></clipPath>`,
+      clip("ex-target-clip", { x, y }),
       line(x(0), y(0), x(UPDATES), y(0), "ex-thin"),
       path(stairs, "ex-target", "ex-target-clip"), path(curve(0), kind, "ex-target-clip"), path(curve(1), `${kind} ex-dotted`, "ex-target-clip"),
       inside(now[2]) ? circle(x(state.k), y(now[2]), 7, "ex-ghost") : "",
@@ -66,7 +66,7 @@ function map(state) {
       path([[44, 12], [284, 12], [284, Y(1)], [44, Y(1)]], "ex-alarm-area"),
       line(44, Y(1), 284, Y(1), "ex-alarm-line"),
       text(48, 26, "diverges", "ex-strong"), text(48, 234, "settles", "ex-strong"),
-      `<clipPath id="ex-target-map-clip"><rect x="44" y="12" width="240" height="228"/></clipPath>`,
+      clip("ex-target-map-clip", { x: X, y: Y }),
       ...curves.map((curve, i) => path(curve, names[i] === state.example ? "ex-run" : "ex-other", "ex-target-map-clip")),
       ...curves.map((curve, i) => text(Math.min(284, label(curve)[0]), Math.max(24, label(curve)[1] - 6), names[i], names[i] === state.example ? "ex-strong" : "", "end")),
       circle(...here, 8, "ex-handle", { drag: "n" }),
