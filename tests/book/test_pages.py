@@ -70,11 +70,18 @@ def test_nothing_comes_from_outside(page):
 
 
 def test_a_page_weighs_little(page, built):
-    """With style, scripts and fonts, as a server would send it."""
+    """With style, scripts, fonts and pictures, as a server would send it."""
     files = [Path(unquote(urlsplit(address).path)) for address in page.loaded if address.startswith("file:")]
     assert built in files
     assert not [path.name for path in files if re.search("mathjax|fontawesome", path.name, re.IGNORECASE)]
-    assert sum(len(gzip.compress(path.read_bytes())) for path in files if path.suffix != ".svg") < 500_000
+    assert not [path.name for path in files if path.name == "searchindex.js" and built.name != "search.html"]
+    assert sum(len(gzip.compress(path.read_bytes())) for path in files) < 500_000
+
+
+def test_the_text_has_its_own_face(page):
+    faces = page.evaluate("async () => { await document.fonts.ready; return [...document.fonts].map(f => [f.family, f.status]) }")
+    assert ["Literata", "loaded"] in faces
+    assert page.locator("article p").first.evaluate("p => getComputedStyle(p).fontFamily").startswith("Literata")
 
 
 def test_mathematics_is_set(built):

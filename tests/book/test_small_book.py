@@ -57,7 +57,7 @@ A first paragraph, which tells what it is about.
 """,
     "appendices/terms.yml": "a term; beneath it: chapters/one#one\nat home: chapters/one#one\n",
 }
-OURS = ("formulas", "icons", "identity", "previews", "references", "repository", "search", "standalone", "statements", "tables")
+OURS = ("formulas", "icons", "identity", "previews", "references", "repository", "search", "standalone", "statements", "tables", "weight")
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +152,7 @@ def test_of_the_icons_only_those_are_kept_that_are_shown(small):
     fonts = list(small.rglob("fa-*.ttf"))
     assert fonts
     assert max(font.stat().st_size for font in fonts) < 20_000
+
+
+def test_only_the_search_loads_the_index_of_the_search(small):
+    assert [path.name for path in sorted(small.rglob("*.html")) if "searchindex.js" in path.read_text(encoding="utf-8")] == ["search.html"]
