@@ -25,7 +25,7 @@ def test_a_part_is_whole_and_has_neither_links_nor_ids():
 
 
 def test_every_statement_equation_and_work_has_one(html):
-    for path in sorted((html / previews.OUTPUT).rglob("*.js")):
+    for path in sorted({*(html / previews.OUTPUT).rglob("*.js")} - {html / previews.OUTPUT / "symbols.js"}):
         name, _, parts = path.read_text(encoding="utf-8").removeprefix("previews(").removesuffix(");\n").partition(", ")
         page = html / f"{json.loads(name)}.html"
         soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
@@ -112,5 +112,69 @@ def test_the_keyboard_reaches_it_and_escape_dismisses_it(page):
 def test_a_link_to_a_section_has_none(page):
     links = page.locator("article a.reference.internal[href*='#sec-']")
     links.first.hover()
+    page.wait_for_timeout(700)
+    assert page.locator("#preview").is_hidden()
+
+
+FORMULA = '<span class="katex-html">{}</span>'
+
+
+@pytest.mark.parametrize(
+    ("formula", "name"),
+    [
+        ('<span class="mord"><span class="mord mathnormal">D</span><span class="msupsub">ρ\u200b</span></span>', "D||ρ"),
+        ('<span class="mord mathcal">S</span><span class="mpunct">,</span>', "S|mathcal|"),
+        ('<span class="strut"></span><span class="mord mathnormal">b</span><span class="mopen">(</span>', "b||"),
+        ('<span class="mopen">∥</span><span class="mord mathnormal">x</span>', None),
+        ('<span class="strut"></span>', None),
+    ],
+)
+def test_a_formula_explains_the_letter_that_it_begins_with(formula, name):
+    assert previews.symbol(BeautifulSoup(FORMULA.format(formula), "html.parser")) == name
+
+
+def test_the_rows_of_the_notation_are_there_by_their_symbols(html):
+    name, _, rows = (html / previews.OUTPUT / "symbols.js").read_text(encoding="utf-8").removesuffix(");\n").partition(", ")
+    rows, notation = json.loads(rows), (html / f"{previews.NOTATION}.html").read_text(encoding="utf-8")
+    assert name == 'previews("symbols"'
+    assert len(rows) == len(BeautifulSoup(notation, "html.parser").select("article tbody tr"))
+    symbols = [symbol for row in rows for symbol in row["symbols"]]
+    assert {"γ||", "S|mathcal|", "S||", "θ||−", "K||θ", "D||ρ", "b||", "Q||∗"} <= set(symbols)
+    assert len([row for row in rows if not row["symbols"]]) <= 1  # norms, which begin with a bar
+
+
+def letter(page: Page, sign: str, hangs: str = ""):
+    """A letter of a formula that can be seen and is no link, with what hangs on it."""
+    found = page.evaluate_handle(
+        """([sign, hangs]) => {
+            const decoration = (next) => (next?.matches(".msupsub") ? next.textContent.replaceAll("\\u200b", "") : "");
+            return [...document.querySelectorAll("article p .katex-html .mord")].find((letter) =>
+                letter.textContent === sign && !letter.childElementCount && decoration(letter.nextElementSibling) === hangs &&
+                letter.checkVisibility({ visibilityProperty: true }) && !letter.closest("a"));
+        }""",
+        [sign, hangs],
+    )
+    element = found.as_element()
+    element.scroll_into_view_if_needed()
+    return element
+
+
+@pytest.mark.parametrize(
+    ("sign", "hangs", "says", "not_says"), [("γ", "", "discount", "step size"), ("Q", "θ", "values of a network", "exact values")]
+)
+def test_a_letter_of_a_formula_says_what_it_means(page, sign, hangs, says, not_says):
+    letter(page, sign, hangs).hover()
+    preview = page.locator("#preview")
+    preview.wait_for(state="visible")
+    assert says in preview.inner_text()
+    assert not_says not in preview.inner_text()
+    page.mouse.move(5, 450)
+    preview.wait_for(state="hidden")
+
+
+def test_a_letter_that_the_notation_does_not_explain_shows_nothing(page):
+    element = letter(page, "γ")
+    element.evaluate("letter => { letter.textContent = 'ж'; }")
+    element.hover()
     page.wait_for_timeout(700)
     assert page.locator("#preview").is_hidden()
