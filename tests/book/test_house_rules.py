@@ -15,7 +15,7 @@ DIRECTIVE = re.compile(
 )
 STATEMENTS = {"prf:theorem", "prf:lemma", "prf:proposition", "prf:corollary"}
 SOLUTION = re.compile(r"^(:{3,})\{solution\}.*?^\1[ \t]*$|^:::\{solution-start\}.*?^:::\{solution-end\}", re.MULTILINE | re.DOTALL)
-WORDS_A_FIGURE = {"control": 700, "diagnose_your_own": 700}
+WORDS_A_FIGURE = {"control": 700}
 """Words of prose to a figure at most, where it is not 500: may fall, not rise."""
 FEW_WARM_UPS = {"control": 0}
 """How many warm-ups a chapter has that has not two yet: may be taken out, nothing may come in."""
