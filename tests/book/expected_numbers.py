@@ -15,10 +15,11 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from itertools import combinations, pairwise, product
-from math import ceil, cos, exp, floor, log, sin, sqrt
+from math import ceil, comb, cos, exp, floor, log, sin, sqrt
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import jax
 import numpy as np
 
@@ -774,9 +775,69 @@ TUNED_ON = ("HalfCheetah-v5", "Hopper-v5")
 WITH_TARGETS = ("TD3", "SAC", "DDPG")
 
 
+@cache
+def compared() -> dict[tuple[str, str], list[float]]:
+    """By task and method, the scores of the long runs of those seeds of which no run is missing."""
+    files = control_files("reporting_64/")
+    counts = Counter(file["settings"]["seed"] for file in files)
+    scores: dict[tuple[str, str], list[float]] = {}
+    for file in files:
+        if counts[file["settings"]["seed"]] == max(counts.values()):
+            scores.setdefault((file["settings"]["task"], file["settings"]["method"]), []).append(control_score(file))
+    return scores
+
+
 def walks(task: str, *methods: str) -> list[float]:
-    """The scores in tuning at the chosen settings."""
-    return [control_score(file) for method in methods for file in with_chosen(method, "tuning", task)]
+    """The scores of some methods on a task."""
+    return [score for method in methods for score in compared()[f"{task}-v5", method]]
+
+
+TWINS = ("TD3", "SAC")
+
+
+@cache
+def at_random(task: str) -> float:
+    """What random actions earn on a task: the mean of twenty episodes, all actions from one generator."""
+    environment, rng, total = gymnasium.make(task), np.random.default_rng(0), 0.0
+    for start in range(20):
+        environment.reset(seed=start)
+        over = False
+        while not over:
+            box = environment.action_space
+            _, reward, end, cut, _ = environment.step(rng.uniform(box.low, box.high).astype(box.dtype))
+            over, total = end or cut, total + float(reward)
+    return total / 20
+
+
+@cache
+def in_units(method: str) -> np.ndarray:
+    """The scores of a method, one row a task: random actions are 0, the best method's mean on the task is 1."""
+    rows = []
+    for task in sorted({task for task, _ in compared()}):
+        zero, one = at_random(task), max(statistics.fmean(row) for (name, _), row in compared().items() if name == task)
+        rows.append([(score - zero) / (one - zero) for score in compared()[task, method]])
+    return np.array(rows)
+
+
+def middle_half(rows: np.ndarray) -> float:
+    """The mean without the upper and the lower quarter of all."""
+    scores = np.sort(rows, axis=None)
+    return float(scores[len(scores) // 4 : len(scores) - len(scores) // 4].mean())
+
+
+def mostly_above(first: np.ndarray, second: np.ndarray) -> float:
+    """How often a run of the first is above one of the second on the same task; no two are equal."""
+    return statistics.fmean(float(x > y) for row, other in zip(first, second, strict=True) for x in row for y in other)
+
+
+@cache
+def spread(statistic: Callable[..., float], *methods: str) -> tuple[float, float]:
+    """Ends of the bootstrap's interval, the runs of each task drawn anew, with random numbers of its own."""
+    rng = np.random.default_rng(7)
+    tables = [in_units(method) for method in methods]
+    drawn = [[np.array([rng.choice(row, len(row)) for row in table]) for table in tables] for _ in range(5000)]
+    low, high = np.quantile([statistic(*each) for each in drawn], [0.025, 0.975])
+    return float(low), float(high)
 
 
 def cpu_on_cheetah(method: str) -> float:
@@ -2083,12 +2144,47 @@ EXPECTED: dict[str, Expectation] = {
         1e-4,
     ),
     "control-reported": lambda: len(control_files("reporting_64/")),
-    "control-cheetah-low": (lambda: min(walks("HalfCheetah-v5", "PreQN")), 1e-4),
-    "control-cheetah-high": (lambda: max(walks("HalfCheetah-v5", "PreQN")), 1e-4),
-    "control-rivals-low": (lambda: min(walks("HalfCheetah-v5", "TD3", "SAC")), 1e-4),
-    "control-rivals-high": (lambda: max(walks("HalfCheetah-v5", "TD3", "SAC")), 1e-4),
-    "control-hop-high": (lambda: max(walks("Hopper-v5", "PreQN")), 1e-4),
-    "control-hop-rivals-low": (lambda: min(walks("Hopper-v5", "TD3", "SAC")), 1e-4),
+    "control-seeds": lambda: len(walks("Ant", "PreQN")),
+    "control-by-chance": lambda: comb(3 * len(walks("Ant", "PreQN")), len(walks("Ant", "PreQN"))),
+    "control-ddpg-runs": lambda: len(of_method("DDPG")),
+    "control-twins-beyond": lambda: sum(file["outcome"]["above_bound_at"] is not None for file in of_method(*TWINS)),
+    "control-twins-runs": lambda: len(of_method(*TWINS)),
+    "control-ant-low": (lambda: min(walks("Ant", "PreQN")), 1e-4),
+    "control-ant-high": (lambda: max(walks("Ant", "PreQN")), 1e-4),
+    "control-ant-rivals-low": (lambda: min(walks("Ant", *TWINS)), 1e-4),
+    "control-ant-rivals-high": (lambda: max(walks("Ant", *TWINS)), 1e-4),
+    "control-halfcheetah-low": (lambda: min(walks("HalfCheetah", "PreQN")), 1e-4),
+    "control-halfcheetah-high": (lambda: max(walks("HalfCheetah", "PreQN")), 1e-4),
+    "control-halfcheetah-rivals-low": (lambda: min(walks("HalfCheetah", *TWINS)), 1e-4),
+    "control-halfcheetah-rivals-high": (lambda: max(walks("HalfCheetah", *TWINS)), 1e-4),
+    "control-hopper-low": (lambda: min(walks("Hopper", "PreQN")), 1e-4),
+    "control-hopper-high": (lambda: max(walks("Hopper", "PreQN")), 1e-4),
+    "control-hopper-rivals-low": (lambda: min(walks("Hopper", *TWINS)), 1e-4),
+    "control-swimmer-low": (lambda: min(walks("Swimmer", "PreQN")), 1e-4),
+    "control-swimmer-high": (lambda: max(walks("Swimmer", "PreQN")), 1e-4),
+    "control-swimmer-rivals-low": (lambda: min(walks("Swimmer", *TWINS)), 1e-4),
+    "control-swimmer-rivals-high": (lambda: max(walks("Swimmer", *TWINS)), 1e-4),
+    "control-walker2d-low": (lambda: min(walks("Walker2d", "PreQN")), 1e-4),
+    "control-walker2d-high": (lambda: max(walks("Walker2d", "PreQN")), 1e-4),
+    "control-walker2d-rivals-low": (lambda: min(walks("Walker2d", *TWINS)), 1e-4),
+    "control-walker2d-rivals-high": (lambda: max(walks("Walker2d", *TWINS)), 1e-4),
+    "control-overall-preqn-iqm": (lambda: middle_half(in_units("PreQN")), 1e-4),
+    "control-overall-preqn-low": (lambda: spread(middle_half, "PreQN")[0], 0.05),
+    "control-overall-preqn-high": (lambda: spread(middle_half, "PreQN")[1], 0.05),
+    "control-overall-td3-iqm": (lambda: middle_half(in_units("TD3")), 1e-4),
+    "control-overall-td3-low": (lambda: spread(middle_half, "TD3")[0], 0.05),
+    "control-overall-td3-high": (lambda: spread(middle_half, "TD3")[1], 0.05),
+    "control-overall-sac-iqm": (lambda: middle_half(in_units("SAC")), 1e-4),
+    "control-overall-sac-low": (lambda: spread(middle_half, "SAC")[0], 0.05),
+    "control-overall-sac-high": (lambda: spread(middle_half, "SAC")[1], 0.05),
+    "control-above-td3": (lambda: mostly_above(in_units("PreQN"), in_units("TD3")), 1e-4),
+    "control-above-td3-low": (lambda: spread(mostly_above, "PreQN", "TD3")[0], 0.06),
+    "control-above-td3-high": (lambda: spread(mostly_above, "PreQN", "TD3")[1], 0.06),
+    "control-above-sac": (lambda: mostly_above(in_units("PreQN"), in_units("SAC")), 1e-4),
+    "control-above-sac-low": (lambda: spread(mostly_above, "PreQN", "SAC")[0], 0.06),
+    "control-above-sac-high": (lambda: spread(mostly_above, "PreQN", "SAC")[1], 0.06),
+    "control-above-bare": (lambda: mostly_above(in_units("PreQN"), in_units("DDPG-no-target")), 1e-4),
+    "control-ant-above": lambda: sum(score > max(walks("Ant", *TWINS)) for score in walks("Ant", "PreQN")),
     "control-cost": (lambda: cpu_on_cheetah("PreQN") / cpu_on_cheetah("TD3"), 1e-4),
     "control-minutes": (lambda: cpu_on_cheetah("PreQN") / 60, 1e-4),
     "trained-one-constant": lambda: corridor_sweeps(1, False, 110)[0],
