@@ -81,7 +81,7 @@ def test_a_page_weighs_little(page, built):
 def test_the_text_has_its_own_face(page):
     faces = page.evaluate("async () => { await document.fonts.ready; return [...document.fonts].map(f => [f.family, f.status]) }")
     assert ["Literata", "loaded"] in faces
-    assert page.locator("article p").first.evaluate("p => getComputedStyle(p).fontFamily").startswith("Literata")
+    assert page.locator(TEXT).evaluate("text => getComputedStyle(text).fontFamily").startswith("Literata")
 
 
 def test_mathematics_is_set(built):
