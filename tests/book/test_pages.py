@@ -79,6 +79,8 @@ def test_a_page_weighs_little(page, built):
 
 
 def test_the_text_has_its_own_face(page):
+    if not page.locator("article").count():
+        pytest.skip("a search has no text")
     faces = page.evaluate("async () => { await document.fonts.ready; return [...document.fonts].map(f => [f.family, f.status]) }")
     assert ["Literata", "loaded"] in faces
     assert page.locator(TEXT).evaluate("text => getComputedStyle(text).fontFamily").startswith("Literata")
