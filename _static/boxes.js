@@ -1,6 +1,6 @@
 // What is wider than its box scrolls inside it. Such a box fades out on the side on which it goes on, and the keyboard can reach it.
 (() => {
-  const BOXES = ".formula, span.math, pre, .cell_output > .output, .pst-scrollable-table-container, table.indextable";
+  const BOXES = ".formula, span.math, pre, .cell_output > .output, .pst-scrollable-table-container, .wide-picture, table.indextable";
 
   function look(box) {
     const rest = box.scrollWidth - box.clientWidth;

@@ -32,6 +32,12 @@ def test_a_statement_is_listed_without_the_brackets_of_its_name(parts, name):
     assert "".join(node.astext() for node in statements.title(made(*parts))) == name
 
 
+def test_the_index_shows_no_tex(html):
+    assert statements.plain([nodes.Text("Where "), nodes.math("", r"w \to U_2"), nodes.Text(" diverges")]) == "Where w → U₂ diverges"
+    index = BeautifulSoup((html / "genindex.html").read_text(encoding="utf-8"), "html.parser")
+    assert not [link.get_text() for link in index.select("table.genindextable a") if re.search(r"[\\{}^_$]|->", link.get_text())]
+
+
 def test_a_statement_without_a_title_has_no_name():
     assert statements.title(nodes.admonition("", ids=["a"], realtype="lemma")) == []
 

@@ -57,6 +57,20 @@ def test_formulas_keep_their_names_numbers_and_references(tmp_path):
     assert "mathjax" not in str(page).lower()
 
 
+def test_a_mark_behind_a_formula_does_not_begin_a_line(tmp_path):
+    ran, page = build(tmp_path, "Title\n=====\n\nIf (so :math:`x` and :math:`y^2`), then :math:`z`: it *is* :math:`w` so.\n")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert [box.get_text() for box in page.select("p .katex-html > .base:last-child > .marks:last-child")] == ["),", ":"]
+    assert [str(text) for text in page.select_one("p").find_all(string=True, recursive=False)] == [
+        "If (so ",
+        " and ",
+        " then ",
+        " it ",
+        " ",
+        " so.",
+    ]
+
+
 def test_lines_that_are_broken_stay_broken(tmp_path):
     ran, page = build(tmp_path, "Title\n=====\n\n.. math::\n\n   x = 1 \\\\\n   y = 2\n")
     assert (ran.returncode, ran.stderr) == (0, "")

@@ -116,6 +116,21 @@ def test_the_search_shows_a_formula_once(browser, html):
     assert "\\alpha" not in text
 
 
+def test_bars_say_what_they_hide(page):
+    assert all("code" not in said.lower() for said in page.locator("details.below-input > summary").all_inner_texts())
+
+
+STILL_WIDE = {"reproducibility", "10_beyond_theorem_2", "13_trained_cures"}
+"""Pages with a table that goes on beyond the column of a desk, and scrolls: may be taken out, nothing may come in."""
+
+
+def test_tables_fit_a_desk(page, built):
+    """At 1280 pixels no column of a computed table is out of sight."""
+    page.set_viewport_size({"width": DESK, "height": 900})
+    cut = "boxes => boxes.filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.querySelector('thead').innerText)"
+    assert page.locator(".cell_output > .output.text_html:has(table):visible").evaluate_all(cut) == [] or built.stem in STILL_WIDE
+
+
 def test_nothing_dangles(page):
     text = page.locator(TEXT)
     assert not re.findall(r"\?\?|\[\?\]|\{\w[\w:]*\}`|:::", text.inner_text())

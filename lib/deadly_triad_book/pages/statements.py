@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
 
+PLAIN = {r"\to": "→"} | {f"_{digit}": chr(ord("₀") + digit) for digit in range(10)}
 TERMS = Path("appendices") / "terms.yml"
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,14 @@ def terms(path: Path) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
+def plain(name: list[nodes.Node]) -> str:
+    """A name without TeX, as the index, which sets no formulas, can show it."""
+    text = "".join(child.astext() for child in name)
+    for tex, letter in PLAIN.items():
+        text = text.replace(tex, letter)
+    return text
+
+
 def entry(text: str, anchor: str, *, main: bool = False) -> addnodes.index:
     """An entry of the index; `a; b` stands under a. The search shows a main entry before others."""
     return addnodes.index(entries=[("single", text, anchor, "main" if main else "", None)])
@@ -78,7 +87,7 @@ class Indexed(SphinxTransform):
         """Put entries before statements, and into the places of terms."""
         places = {name: node for node in self.document.findall(nodes.Element) for name in node["ids"]}
         for statement in list(statements(self.document)):
-            name = "".join(child.astext() for child in title(statement))
+            name = plain(title(statement))
             if name:
                 statement.parent.insert(statement.parent.index(statement), entry(name, statement["ids"][0]))
         for term, anchor in terms(Path(self.env.srcdir) / TERMS).get(self.env.docname, []):

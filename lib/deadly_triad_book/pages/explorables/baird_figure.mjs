@@ -1,6 +1,6 @@
 // How the figure "Baird" is drawn and what it says. Each function makes text of a state; the same text is in the page before any script runs.
 import { boundary, errorFactor, largestStep, run, sweepsTo, verdict } from "./baird.mjs";
-import { arrow, axes, circle, clip, line, number, path, scale, text } from "./drawing.mjs";
+import { arrow, axes, circle, clip, handle, line, number, path, scale, text } from "./drawing.mjs";
 
 const SWEEPS = 400;
 const START = [3, 12];
@@ -65,7 +65,7 @@ function map(state) {
       text(x(0.62), y(0.55), "settles", "ex-strong"),
       text(x(0.995), y(0.03), "never settles", "ex-strong", "end"),
       verdict({ discount: 0.53, solid: 0.94 }, state.a) === "too large a step" ? text(x(0.53), y(0.94), "step too large", "ex-strong") : "",
-      circle(x(state.g), y(state.p), 8, "ex-handle", { drag: "map" }),
+      handle(x(state.g), y(state.p), "map"),
     ],
     drag: { map: (px, py) => ({ g: x.inverse(px), p: y.inverse(py) }) },
   };
@@ -118,7 +118,7 @@ function plane(state) {
       path(shown, `${figure.alarm(state) ? "ex-run-alarm" : "ex-run"}`, "ex-plane-clip"),
       circle(x(0), y(0), 3.5, "ex-truth"),
       ...[points[state.n]].filter(([a, b]) => Math.max(Math.abs(a), Math.abs(b)) < 40).map(([a, b]) => circle(x(a), y(b), 5, "ex-now")),
-      circle(x(state.x), y(state.y), 8, "ex-handle", { drag: "start" }),
+      handle(x(state.x), y(state.y), "start"),
     ],
     drag: { start: (px, py) => ({ x: Math.round(x.inverse(px)), y: Math.round(y.inverse(py)) }) },
   };

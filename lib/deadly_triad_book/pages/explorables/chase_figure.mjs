@@ -1,6 +1,6 @@
 // "A value that chases another": TD repeated on one transition, in a small network. How it is drawn and what it says.
 import { activations, chase, draw, kernel, values } from "./network.mjs";
-import { axes, circle, clip, line, number, path, scale } from "./drawing.mjs";
+import { axes, clip, handle, line, number, path, scale } from "./drawing.mjs";
 
 const PLACES = Array.from({ length: 61 }, (_, i) => -1 + i / 30);
 const UPDATES = 300;
@@ -48,8 +48,8 @@ function places(state) {
       axes({ x: X, y }, { across: "place", up: "value", ticksX: [-1, 0, 1], ticksY: [-0.5, 0, 0.5] }),
       line(X(-1), y(0), X(1), y(0), "ex-thin"),
       path(PLACES.map((place) => [X(place), y(at(place))]), "ex-run"),
-      circle(X(state.there), y(at(state.there)), 8, "ex-handle ex-handle-target", { drag: "there" }),
-      circle(X(state.here), y(at(state.here)), 8, "ex-handle", { drag: "here" }),
+      handle(X(state.there), y(at(state.there)), "there", "ex-handle ex-handle-target"),
+      handle(X(state.here), y(at(state.here)), "here"),
     ],
     drag: { here: (px) => ({ here: Number(X.inverse(px).toFixed(2)) }), there: (px) => ({ there: Number(X.inverse(px).toFixed(2)) }) },
   };

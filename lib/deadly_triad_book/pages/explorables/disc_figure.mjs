@@ -1,6 +1,6 @@
 // "The step and the disc": how it is drawn and what it says.
 import { errorFactor, largestStep, orbit } from "./disc.mjs";
-import { axes, circle, clip, line, number, path, scale, text } from "./drawing.mjs";
+import { axes, clip, handle, line, number, path, scale, text } from "./drawing.mjs";
 
 const STEPS = 60;
 
@@ -41,7 +41,7 @@ function disc(state) {
       ...[-1, 1].map((tick) => text(X(0) - 5, Y(tick) + 4, tick < 0 ? "−i" : "i", "", "end")),
       line(X(0), Y(0), X((5 * re) / size), Y((5 * im) / size), "ex-dashed"),
       line(X(a * re), Y(a * im), X(1), Y(0), kind),
-      circle(X(a * re), Y(a * im), 8, "ex-handle", { drag: "lambda" }),
+      handle(X(a * re), Y(a * im), "lambda"),
     ],
     drag: { lambda: (px, py, now) => ({ re: Math.min(4, Math.max(-1, X.inverse(px) / now.a)), im: Math.min(3, Math.max(-3, Y.inverse(py) / now.a)) }) },
   };

@@ -21,6 +21,9 @@ const short = (value) => Number(value.toFixed(1));
 const attributes = (more) => Object.entries(more).map(([name, value]) => ` data-${name}="${value}"`).join("");
 
 export const circle = (x, y, r, kind, more = {}) => `<circle class="${kind}" cx="${short(x)}" cy="${short(y)}" r="${short(r)}"${attributes(more)}/>`;
+
+/** A ring to drag; what takes hold of it is larger than it, as large as a finger. */
+export const handle = (x, y, name, kind = "ex-handle") => circle(x, y, 8, kind) + circle(x, y, 18, "ex-grip", { drag: name });
 export const line = (x1, y1, x2, y2, kind) => `<path class="${kind}" d="M${short(x1)} ${short(y1)}L${short(x2)} ${short(y2)}"/>`;
 export const text = (x, y, what, kind = "", anchor = "start") => `<text class="${kind}" x="${short(x)}" y="${short(y)}" text-anchor="${anchor}">${what}</text>`;
 export const arrow = (x, y, dx, dy, length) =>

@@ -1,6 +1,6 @@
 // "How much leak?": three numbers that ask whether learning settles, and the settings in which each says so.
 import { PROBLEMS, growth, supNorm, theorem } from "./leak.mjs";
-import { axes, circle, number, path, scale, text } from "./drawing.mjs";
+import { axes, handle, number, path, scale, text } from "./drawing.mjs";
 
 export const figure = {
   knobs: [
@@ -72,7 +72,7 @@ function map(state) {
     body: [
       axes({ x: X, y: Y }, { across: "discount γ", up: "cosine c", ticksX: [0, 0.5, 1], ticksY: [-1, 0, 1] }),
       ...["growth", "norm", "theorem"].map((kind) => `<path class="ex-region ex-region-${kind}" d="${regions[RULES.findIndex(([name]) => name === kind)].join("") || "M0 0"}"/>`),
-      circle(X(state.g), Y(state.c), 8, "ex-handle", { drag: "setting" }),
+      handle(X(state.g), Y(state.c), "setting"),
     ],
     drag: { setting: (px, py) => ({ g: Math.min(0.99, X.inverse(px)), c: Y.inverse(py) }) },
   };

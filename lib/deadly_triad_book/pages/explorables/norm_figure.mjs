@@ -1,6 +1,6 @@
 // "Find a norm": an ellipse to drag, its image under a matrix, and the powers of the matrix in the norm whose ball it is.
 import { MATRICES, ball, modulus, powers, radius } from "./norm.mjs";
-import { axes, circle, clip, line, number, path, scale, text } from "./drawing.mjs";
+import { axes, circle, clip, handle, line, number, path, scale, text } from "./drawing.mjs";
 
 const POINTS = 180, STEPS = 20, LONGEST = 15, REACH = 4;
 
@@ -48,7 +48,7 @@ function plane(state) {
       path(around.map(({ point }) => at(point)), "ex-ball", "ex-norm-clip"),
       path(around.map(({ image }) => at(image)), "ex-run ex-dashed", "ex-norm-clip"),
       ...outside.map((points) => path(points, "ex-step", "ex-norm-clip")),
-      circle(X(long * Math.cos(angle)), Y(long * Math.sin(angle)), 8, "ex-handle", { drag: "axis" }),
+      handle(X(long * Math.cos(angle)), Y(long * Math.sin(angle)), "axis"),
       text(278, 262, inside(state) ? "fits" : "leaves the ball", "ex-strong", "end"),
     ],
     drag: { axis: (px, py) => dragged(X.inverse(px), Y.inverse(py)) },

@@ -1,6 +1,6 @@
 // "Raise Q here": one value is raised by one step of gradient descent; everything else moves, too. How it is drawn and what it says.
 import { activations, draw, gradient, inner, raised, values } from "./network.mjs";
-import { axes, circle, clip, line, number, path, scale } from "./drawing.mjs";
+import { axes, circle, clip, handle, line, number, path, scale } from "./drawing.mjs";
 
 const PLACES = Array.from({ length: 61 }, (_, i) => -1 + i / 30);
 const ACTION = { left: 0, right: 1 };
@@ -56,7 +56,7 @@ function curves(state) {
       path(curve(before, 1 - a), "ex-thin ex-dashed", "ex-values-clip"), path(curve(before, a), "ex-thin", "ex-values-clip"),
       path(curve(after, 1 - a), "ex-run ex-dashed", "ex-values-clip"), path(curve(after, a), "ex-run", "ex-values-clip"),
       line(X(state.x), y(here), X(state.x), y(now), "ex-step"),
-      circle(X(state.x), y(here), 8, "ex-handle", { drag: "pair" }),
+      handle(X(state.x), y(here), "pair"),
     ],
     drag: { pair: (px) => ({ x: Number(X.inverse(px).toFixed(2)) }) },
   };

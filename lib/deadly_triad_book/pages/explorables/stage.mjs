@@ -143,14 +143,17 @@ export function play(root, made) {
   }
 
   for (const panel of panels.filter((panel) => panel.tagName !== "DIV")) {
-    let drag = null;
+    let drag = null, off = [0, 0]; // by how much the hand took hold beside the middle of the ring
+    const pointOf = (event) => new DOMPoint(event.clientX, event.clientY).matrixTransform(panel.getScreenCTM().inverse());
     const move = (event) => {
-      const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(panel.getScreenCTM().inverse());
-      change(figure.panels[panel.dataset.panel](state).drag[drag](point.x, point.y, state));
+      const point = pointOf(event);
+      change(figure.panels[panel.dataset.panel](state).drag[drag](point.x + off[0], point.y + off[1], state));
     };
     panel.addEventListener("pointerdown", (event) => {
       drag = event.target.dataset?.drag ?? null;
       if (!drag) return;
+      const point = pointOf(event);
+      off = [event.target.cx.baseVal.value - point.x, event.target.cy.baseVal.value - point.y];
       panel.setPointerCapture(event.pointerId);
       event.preventDefault();
     });
@@ -158,20 +161,25 @@ export function play(root, made) {
     for (const end of ["pointerup", "pointercancel"]) panel.addEventListener(end, () => (drag = null));
   }
 
+  /** Bring the figure into view; of one that is larger than the window the sentence and what stands below it. */
+  function show(behavior) {
+    const fits = root.offsetHeight < 0.9 * innerHeight;
+    (fits ? root : said).scrollIntoView({ block: fits ? "nearest" : "start", behavior });
+  }
+
   for (const link of document.querySelectorAll(`a.ex-sets[href="#${name}"]`))
     link.addEventListener("click", (event) => {
       event.preventDefault();
       change(withQuery(original, link.dataset.set, all));
-      const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-      root.scrollIntoView({ block: "nearest", behavior: still ? "auto" : "smooth" });
+      show(matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth");
     });
 
   function follow() {
     const found = stateIn(location.hash, name);
     if (found === null) return;
     state = withQuery(original, found, all);
-    root.scrollIntoView({ block: "center" });
     draw();
+    show("auto");
   }
   addEventListener("hashchange", follow);
   draw();

@@ -1,6 +1,6 @@
 // "A target that waits": how it is drawn and what it says.
 import { EXAMPLES, factors, run, settling } from "./target.mjs";
-import { axes, circle, clip, line, number, path, scale, text } from "./drawing.mjs";
+import { axes, circle, clip, handle, line, number, path, scale, text } from "./drawing.mjs";
 
 const UPDATES = 300, MOST = 300, REACH = 20;
 
@@ -69,7 +69,7 @@ function map(state) {
       clip("ex-target-map-clip", { x: X, y: Y }),
       ...curves.map((curve, i) => path(curve, names[i] === state.example ? "ex-run" : "ex-other", "ex-target-map-clip")),
       ...curves.map((curve, i) => text(Math.min(284, label(curve)[0]), Math.max(24, label(curve)[1] - 6), names[i], names[i] === state.example ? "ex-strong" : "", "end")),
-      circle(...here, 8, "ex-handle", { drag: "n" }),
+      handle(...here, "n"),
     ],
     drag: { n: (px) => ({ n: Math.round(10 ** X.inverse(px)) }) },
   };
