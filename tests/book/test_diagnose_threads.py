@@ -83,3 +83,25 @@ def test_the_table_is_whole_and_favours_what_the_protocol_says(thread):
             assert row.favours == (threads.SHORT if row.fault == "step" else threads.ON_DATA)
         else:
             assert row.favours == (threads.SLOW if row.held < row.growth else "nothing")
+
+
+def test_a_row_of_the_table_comes_out_again():
+    """DrQ, two of its changes; after 14 blocks the pilot has no symptom yet, and half of them is when it was looked at."""
+    changes = ("as it is", threads.ON_DATA)
+
+    class Two(threads.Situation):
+        def changes(self):
+            return {name: change for name, change in super().changes().items() if name in changes}
+
+    with jax.enable_x64(False):
+        again = threads.run(Two(*threads.situations()["DrQ"]), (*threads.PILOT, 0), blocks=14)
+    pilot = again[again["seed"] == threads.PILOT[0]].set_index("change")
+    assert pilot["appeared"]["as it is"] == 0
+    table = TABLE[(TABLE["thread"] == "DrQ") & (TABLE["seed"] == 0)].set_index("change").loc[[*changes]]
+    again = again[again["seed"] == 0].set_index("change")
+    assert again["passed"].tolist() == table["passed"].tolist() == [0, 0]
+    np.testing.assert_allclose(again["appeared"].to_numpy(int), table["appeared"], atol=2)
+    row, committed = again.loc["as it is"], table.loc["as it is"]
+    assert [row[name] for name in ("early", "fault", "favours")] == [committed[name] for name in ("early", "fault", "favours")]
+    for name, tolerance in (("value", 1e-2), ("step", 1e-2), ("updates", 0.05), ("growth", 1e-2), ("held", 1e-2)):
+        assert row[name] == pytest.approx(committed[name], rel=tolerance), name
