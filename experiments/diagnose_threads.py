@@ -29,7 +29,7 @@ with it whatever else it does; the same is true of a short step. So how large va
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -488,17 +488,21 @@ def read(agent: Any, state: Any, rows: Row, seed: int, n: int = 128) -> dict[str
         episodes=read_episodes(*(np.asarray(x) for x in (rows.observations, rows.next_observations, rows.ends, rows.cuts))),
         **agent.told(state, batch),
     )  # fmt: skip
-    name, held = seen.fault.name, seen.cures.get("target network", np.nan)
-    favours = {"step": SHORT, "off-policy actions": ON_DATA, "none": "nothing", "record": "nothing"}.get(name)
     return {
-        "fault": name,
-        "favours": favours or (SLOW if held < seen.cures["as it is"] else "nothing"),
+        "fault": seen.fault.name,
+        "favours": favoured(seen.fault.name, seen.cures),
         "value": seen.numbers["largest_value"] / seen.numbers["bound"],
         "step": seen.step_size / seen.largest_step_with_fixed_targets,
         "updates": seen.updates_to_grow,
         "growth": seen.cures["as it is"],
-        "held": held,
+        "held": seen.cures.get("target network", np.nan),
     }
+
+
+def favoured(fault: str, cures: Mapping[str, float]) -> str:
+    """The change that a report with this fault and these growths stands for."""
+    told = {"step": SHORT, "off-policy actions": ON_DATA, "none": "nothing", "record": "nothing"}.get(fault)
+    return told or (SLOW if cures.get("target network", np.nan) < cures["as it is"] else "nothing")
 
 
 def main() -> None:

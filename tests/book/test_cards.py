@@ -24,7 +24,10 @@ def test_what_is_folded_and_what_is_code_is_not_counted():
         nodes.literal_block("code is", "code is"),
         nodes.raw("", "<p>not read</p>", format="html"),
     ]
+    section += nodes.Element("", paragraph("the proof in full"))
+    section[-1].tagname = "dropdown_main"  # as sphinx-design calls what is folded
     assert words(section) == 2 + 3 + DISPLAYED + 4 + 2
+    assert [words(formula("a b c", "a b c")) for formula in (nodes.math, nodes.math_block)] == [1, DISPLAYED]
 
 
 @pytest.mark.parametrize(("count", "expected"), [(10, 5), (PACE * 12, 10), (PACE * 13, 15), (PACE * 40, 40)])

@@ -29,7 +29,9 @@ def test_the_picture_has_every_step():
     assert picture["aria-label"] == cover.ALT
     for kind, (share, errors) in zip(("settles", "bursts"), cover.runs(), strict=True):
         line = picture.select_one(f".{kind} > path")["d"]
-        assert len(line.split("L")) == len(errors), share
+        points = np.array([point.split() for point in line.removeprefix("M").split("L")], float)
+        np.testing.assert_allclose(points[:, 0] - 1j * points[:, 1], errors, atol=1e-3, err_msg=str(share))  # pictures have y downwards
+        assert len(errors) == cover.N_STEPS or abs(errors[-1]) <= cover.END < abs(errors[-1]) ** 2 / abs(errors[-2])
 
 
 def test_the_image_is_of_the_size_that_is_asked_for(tmp_path):

@@ -100,6 +100,19 @@ def test_the_analysis_finds_what_is_planted_and_nothing_in_noise(monkeypatch):
     assert (sure["passing"], sure["quiet"]) == (3, 3)
 
 
+def test_a_record_counts_as_quiet_only_where_the_run_was_watched_long_enough_after_it():
+    """Beside one run that passes at the end there are negatives at those times alone from which a whole horizon is left."""
+    every, end = warning.EVERY, warning.N_UPDATES
+    columns = np.arange(end // every)[:, None] * np.ones((1, len(summary.CANDIDATES)))
+    passes, quiet = (summary.Series("task/online", 0, passed, columns) for passed in (end, None))
+    found = list(summary.strata([passes, quiet]))
+    times = [(int(positive[0, 0]) + 1) * every for positive, _ in found]
+    assert times == [end - summary.AHEAD]
+    assert all((positive == negative).all() for positive, negative in found)
+    _, met = summary.wins([passes, quiet])
+    assert met.tolist() == [[0, 1], [0, 0]]
+
+
 def test_a_warning_needs_two_records_in_a_row():
     assert summary.warned_at(np.array([0.0, 2.0, 0.0, 2.0, 2.0, 2.0]), 1.0) == 250
     assert summary.warned_at(np.array([0.0, 2.0, 0.0, 2.0]), 1.0) is None

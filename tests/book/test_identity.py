@@ -3,7 +3,8 @@
 import re
 
 from bs4 import BeautifulSoup
-from deadly_triad_book.pages.identity import FACTORS, LIT, logo, strip
+from deadly_triad_book.pages.identity import FACTORS, LENGTH, LIT, description, logo, strip
+from docutils import nodes
 
 
 def test_the_strip_lights_what_it_is_told_and_says_it_in_words():
@@ -12,6 +13,21 @@ def test_the_strip_lights_what_it_is_told_and_says_it_in_words():
     assert [factor.get_text() for factor in shown.select(".equation .lit")] == ["K"]
     assert FACTORS["K"] in shown.get_text()
     assert FACTORS["D"] not in shown.get_text()
+
+
+def test_a_page_without_a_card_is_described_by_its_first_paragraph_cut_between_words():
+    note = nodes.note("", nodes.paragraph("", "a remark"))
+    for text in ("Short enough.", "word " * 31 + "12345", "word " * 31 + "123456", "longer " * 40):
+        page = nodes.section("", nodes.title("", "A title"), note.deepcopy(), nodes.paragraph("", text))
+        shown = description("appendices/none", page)
+        if len(text.strip()) <= LENGTH:
+            assert shown == text.strip()
+        else:
+            words, _, rest = shown.rpartition(" ")
+            assert rest == "…"
+            assert len(words) <= LENGTH
+            assert set(words.split()) <= set(text.split())  # whole ones
+    assert not description("appendices/none", nodes.section("", note))
 
 
 def test_what_is_lit_is_there(toc):

@@ -127,6 +127,9 @@ def test_a_work_is_linked_by_its_doi_its_number_and_its_address(small):
 def test_works_are_items_of_a_list(small):
     (items,) = read(small / "appendices" / "bibliography.html").select("article [role=list]")
     assert [item["role"] for item in items.find_all("div", recursive=False)] == ["listitem"]
+    # A parser is lenient: the text itself must open as much as it closes.
+    text = (small / "appendices" / "bibliography.html").read_text(encoding="utf-8")
+    assert text.count("<div") == text.count("</div>")
 
 
 def test_the_corner_of_a_table_is_no_heading(small):

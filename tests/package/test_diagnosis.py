@@ -201,6 +201,12 @@ def test_networks_with_one_output_an_action_bootstrap_from_the_greedy_one():
     best = (jnp.asarray(following), jnp.asarray(values.argmax(axis=1)))
     again = diagnose(network, layers, (states, actions), best, discount=0.9, step_size=0.1)
     np.testing.assert_allclose(seen.matrix, again.matrix, atol=1e-14)
+    # Numbers of actions stay whole numbers wherever pairs are looked at: at a step, under scales, at the policy's actions.
+    told = {"discount": 0.9, "step_size": 0.1, "rewards": rng.standard_normal(5), "at_policy": (states, actions)}
+    ones = jax.tree.map(jnp.ones_like, layers)
+    plain, scaled = (diagnose(network, layers, (states, actions), best, **told, **more) for more in ({}, {"scales": ones}))
+    assert plain.numbers["overestimation"] == pytest.approx(0, abs=1e-6)
+    assert scaled.numbers == pytest.approx(plain.numbers, rel=1e-3, abs=1e-5, nan_ok=True)
 
 
 # --- The report ------------------------------------------------------------------------------------------------------
@@ -560,6 +566,7 @@ TWO = Coupling(np.eye(2), np.ones(2))
         ({"momentum": 1.0}, r"momentum must lie in \[0, 1\)"),
         ({"hold": 0}, "hold must be at least 1"),
         ({"scales": jax.tree.map(lambda p: -jnp.ones_like(p), LAYERS)}, "scales must be positive and finite, and shaped as the parameters"),
+        ({"scales": jax.tree.map(jnp.zeros_like, LAYERS)}, "scales must be positive and finite, and shaped as the parameters"),
         ({"scales": jax.tree.map(lambda p: jnp.ones((1, *p.shape)), LAYERS)}, "scales must be positive and finite, and shaped as"),
         ({"targets": np.zeros(4)}, "targets must come with rewards"),
         ({"rewards": np.zeros((4, 1))}, r"rewards must have shape \(4,\), got \(4, 1\)"),
